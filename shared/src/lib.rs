@@ -1,0 +1,19 @@
+//! What glioseg's Lambdas and its training have in common.
+//!
+//! Its modules, each a floor that knows only what it names:
+//!
+//! - [`imaging`]: pixels in, pixels out; no file system, no cloud, no model.
+//! - [`scoring`]: masks in, figures out.
+//! - [`model`]: what a model file promises (its contract), and keeping the promise.
+//! - [`cloud`]: bytes and keys; knows no pixels.
+//! - [`registry`]: which model serves; the one place where model meets cloud.
+//! - [`digest`]: SHA-256 as text.
+//!
+//! Not a medical device: research use only.
+
+pub mod cloud;
+pub mod digest;
+pub mod imaging;
+pub mod model;
+pub mod registry;
+pub mod scoring;

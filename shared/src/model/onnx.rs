@@ -1,0 +1,318 @@
+//! What an ONNX file must be before the inference engine sees it.
+//!
+//! tract translates whatever it is given, and parts of it index or allocate by what the file says.
+//! Here the file is decoded once, and everything beyond feed-forward convolutional networks, such
+//! as unresolved names, data outside the file, subgraphs, or operators that compute shapes, is
+//! refused by name first.
+
+use std::collections::HashSet;
+
+use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
+use tract_onnx::pb::tensor_shape_proto::dimension::Value as Dimension;
+use tract_onnx::pb::type_proto::Value as Type;
+use tract_onnx::pb::{ModelProto, NodeProto, TensorProto, ValueInfoProto};
+use tract_onnx::prelude::Framework;
+
+use super::contract::{Contract, METADATA_KEY};
+use super::error::{ContractError, ModelError};
+
+/// Largest model file that is read: 64 MiB, twice the largest network of this project.
+pub const MAX_FILE_BYTES: usize = 64 << 20;
+/// Name of the one input of every model: f32 `[1, 3, height, width]`.
+pub const INPUT: &str = "image";
+/// Name of the one output of every model: f32 `[1, 1, height, width]`.
+pub const OUTPUT: &str = "logits";
+
+/// Operator sets that tract is tested against.
+const OPSETS: std::ops::RangeInclusive<i64> = 9..=18;
+const MAX_NODES: usize = 10_000;
+const MAX_SIDE: i64 = 1024;
+/// Largest product of a tensor's dimensions: 1 GiB as f32.
+pub(super) const MAX_ELEMENTS: usize = 1 << 28;
+
+/// The operators of convolutional networks. None takes its output's size from data, except by
+/// constants.
+const OPERATORS: &[&str] = &[
+    "Add",
+    "AveragePool",
+    "BatchNormalization",
+    "Clip",
+    "Concat",
+    "Constant",
+    "Conv",
+    "ConvTranspose",
+    "DepthToSpace",
+    "Div",
+    "Elu",
+    "Erf",
+    "Exp",
+    "Flatten",
+    "Gemm",
+    "GlobalAveragePool",
+    "HardSigmoid",
+    "HardSwish",
+    "Identity",
+    "InstanceNormalization",
+    "LayerNormalization",
+    "LeakyRelu",
+    "MatMul",
+    "Max",
+    "MaxPool",
+    "Min",
+    "Mul",
+    "Neg",
+    "PRelu",
+    "Pad",
+    "Pow",
+    "ReduceMean",
+    "Relu",
+    "Reshape",
+    "Resize",
+    "Sigmoid",
+    "Slice",
+    "Softmax",
+    "Softplus",
+    "SpaceToDepth",
+    "Split",
+    "Sqrt",
+    "Squeeze",
+    "Sub",
+    "Tanh",
+    "Transpose",
+    "Unsqueeze",
+];
+
+/// Decodes the file; nothing of the graph is looked at yet.
+pub(super) fn decode(bytes: &[u8]) -> Result<ModelProto, ModelError> {
+    if bytes.len() > MAX_FILE_BYTES {
+        return Err(ModelError::TooLarge {
+            bytes: bytes.len(),
+            limit: MAX_FILE_BYTES,
+        });
+    }
+    let mut reader = bytes;
+    let model = tract_onnx::onnx()
+        .proto_model_for_read(&mut reader)
+        .map_err(|e| ModelError::NotOnnx {
+            reason: format!("{e:#}"),
+        })?;
+    if model.graph.is_none() {
+        // Protocol buffers have no magic number: an empty file decodes to an empty model.
+        return Err(ModelError::NotOnnx {
+            reason: "it has no graph".to_owned(),
+        });
+    }
+    Ok(model)
+}
+
+/// The contract among the file's metadata.
+pub(super) fn contract(model: &ModelProto) -> Result<Contract, ContractError> {
+    let mut entries = model
+        .metadata_props
+        .iter()
+        .filter(|entry| entry.key == METADATA_KEY);
+    let json = &entries.next().ok_or(ContractError::Absent)?.value;
+    match entries.count() {
+        0 => Contract::from_json(json),
+        others => Err(ContractError::Ambiguous { count: others + 1 }),
+    }
+}
+
+/// Checks that the graph is one that can be run here; gives its input's columns and rows.
+pub(super) fn check(model: &ModelProto) -> Result<(usize, usize), ModelError> {
+    let graph = model.graph.as_ref().ok_or_else(|| ModelError::NotOnnx {
+        reason: "it has no graph".to_owned(),
+    })?;
+    for import in &model.opset_import {
+        if !is_default_domain(&import.domain) || !OPSETS.contains(&import.version) {
+            return Err(unsupported(format!(
+                "it imports operator set {} of domain `{}`, only 9 to 18 of the default domain are run",
+                import.version, import.domain
+            )));
+        }
+    }
+    if model.opset_import.is_empty() {
+        return Err(unsupported("it imports no operator set".to_owned()));
+    }
+    if !model.functions.is_empty() || !graph.sparse_initializer.is_empty() {
+        return Err(unsupported(
+            "it holds functions or sparse tensors".to_owned(),
+        ));
+    }
+    if graph.node.len() > MAX_NODES {
+        return Err(unsupported(format!(
+            "it has {} nodes, at most {MAX_NODES} are run",
+            graph.node.len()
+        )));
+    }
+
+    let mut known = HashSet::new();
+    for tensor in &graph.initializer {
+        define(&mut known, &tensor.name)?;
+    }
+    let mut inputs = Vec::new();
+    for input in &graph.input {
+        if !known.contains(input.name.as_str()) {
+            define(&mut known, &input.name)?;
+            inputs.push(input);
+        }
+    }
+    let (width, height) = check_interface("input", &inputs, INPUT, 3)?;
+    let outputs: Vec<_> = graph.output.iter().collect();
+    let output = check_interface("output", &outputs, OUTPUT, 1)?;
+    if output != (width, height) {
+        return Err(ModelError::Interface {
+            what: "output size",
+            found: format!("{}x{}", output.0, output.1),
+            expected: format!("{width}x{height}, that of the input"),
+        });
+    }
+    for tensor in &graph.initializer {
+        check_tensor(tensor)?;
+    }
+    for node in &graph.node {
+        check_node(node, &mut known)?;
+    }
+    if !known.contains(OUTPUT) {
+        return Err(unsupported(format!("no node computes `{OUTPUT}`")));
+    }
+    Ok((width, height))
+}
+
+fn is_default_domain(domain: &str) -> bool {
+    matches!(domain, "" | "ai.onnx")
+}
+
+fn unsupported(reason: String) -> ModelError {
+    ModelError::Unsupported { reason }
+}
+
+fn define<'a>(known: &mut HashSet<&'a str>, name: &'a str) -> Result<(), ModelError> {
+    if known.insert(name) {
+        return Ok(());
+    }
+    Err(unsupported(format!("`{name}` is defined twice")))
+}
+
+fn check_node<'a>(node: &'a NodeProto, known: &mut HashSet<&'a str>) -> Result<(), ModelError> {
+    let named = || format!("node `{}` ({})", node.name, node.op_type);
+    if !is_default_domain(&node.domain) || !OPERATORS.contains(&node.op_type.as_str()) {
+        return Err(unsupported(format!(
+            "{} is no operator that is run here",
+            named()
+        )));
+    }
+    for name in node.input.iter().filter(|name| !name.is_empty()) {
+        if !known.contains(name.as_str()) {
+            return Err(unsupported(format!(
+                "{} reads `{name}` before anything defines it",
+                named()
+            )));
+        }
+    }
+    for attribute in &node.attribute {
+        if attribute.g.is_some()
+            || !attribute.graphs.is_empty()
+            || attribute.sparse_tensor.is_some()
+            || !attribute.sparse_tensors.is_empty()
+            || !attribute.ref_attr_name.is_empty()
+        {
+            return Err(unsupported(format!(
+                "{} has a subgraph, sparse tensor or reference as attribute `{}`",
+                named(),
+                attribute.name
+            )));
+        }
+        for tensor in attribute.t.iter().chain(&attribute.tensors) {
+            check_tensor(tensor)?;
+        }
+    }
+    for name in node.output.iter().filter(|name| !name.is_empty()) {
+        define(known, name)?;
+    }
+    Ok(())
+}
+
+/// A tensor of the file holds exactly the values that its dimensions ask for.
+fn check_tensor(tensor: &TensorProto) -> Result<(), ModelError> {
+    let refused = |reason: String| Err(unsupported(format!("tensor `{}` {reason}", tensor.name)));
+    if tensor.data_location == Some(DataLocation::External as i32) {
+        return refused("has its data outside the file".to_owned());
+    }
+    let (typed, size) = match DataType::try_from(tensor.data_type) {
+        Ok(DataType::Float) => (tensor.float_data.len(), size_of::<f32>()),
+        Ok(DataType::Int64) => (tensor.int64_data.len(), size_of::<i64>()),
+        _ => {
+            return refused(format!(
+                "has data type {}, only f32 and i64 are read",
+                tensor.data_type
+            ));
+        }
+    };
+    let elements = tensor.dims.iter().try_fold(1usize, |product, &dim| {
+        product
+            .checked_mul(usize::try_from(dim).ok()?)
+            .filter(|&product| product <= MAX_ELEMENTS)
+    });
+    let held = match tensor.raw_data.len() {
+        0 => Some(typed),
+        bytes if bytes.is_multiple_of(size) => Some(bytes / size),
+        _ => None,
+    };
+    if elements.is_none() || elements != held {
+        return refused(format!(
+            "holds {typed} values and {} bytes for the dimensions {:?}",
+            tensor.raw_data.len(),
+            tensor.dims
+        ));
+    }
+    Ok(())
+}
+
+fn check_interface(
+    what: &'static str,
+    values: &[&ValueInfoProto],
+    name: &str,
+    channels: i64,
+) -> Result<(usize, usize), ModelError> {
+    let shape = match values {
+        [value] if value.name == name => float_shape(value),
+        _ => None,
+    };
+    if let Some([1, c, height, width]) = shape.as_deref()
+        && *c == channels
+        && (1..=MAX_SIDE).contains(height)
+        && (1..=MAX_SIDE).contains(width)
+    {
+        return Ok((*width as usize, *height as usize));
+    }
+    Err(ModelError::Interface {
+        what,
+        found: values
+            .iter()
+            .map(|value| match float_shape(value) {
+                Some(shape) => format!("`{}` f32 {shape:?}", value.name),
+                None => format!("`{}` of another type or without a fixed shape", value.name),
+            })
+            .collect::<Vec<_>>()
+            .join(", "),
+        expected: format!(
+            "`{name}` f32 [1, {channels}, height, width] of at most {MAX_SIDE} a side"
+        ),
+    })
+}
+
+/// The dimensions of an f32 tensor whose shape is fixed.
+fn float_shape(value: &ValueInfoProto) -> Option<Vec<i64>> {
+    let Type::TensorType(tensor) = value.r#type.as_ref()?.value.as_ref()?;
+    if tensor.elem_type != DataType::Float as i32 {
+        return None;
+    }
+    let dims = &tensor.shape.as_ref()?.dim;
+    dims.iter()
+        .map(|dim| match dim.value {
+            Some(Dimension::DimValue(size)) => Some(size),
+            _ => None,
+        })
+        .collect()
+}

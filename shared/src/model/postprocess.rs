@@ -1,0 +1,151 @@
+//! From the network's output to masks, as the contract says.
+
+use super::contract::Postprocessing;
+use super::error::ModelError;
+use crate::imaging::components::{
+    UnequalSlices, keep_largest, keep_largest_3d, remove_small, remove_small_3d,
+};
+use crate::imaging::grid::{self, Placement};
+use crate::imaging::{ImagingError, Mask, ProbabilityMap};
+
+/// The tumour probabilities of an image, from the logits on the network's grid.
+///
+/// # Errors
+/// [`ImagingError::Shape`] when `logits` has not one value for each cell of the grid.
+pub fn probabilities(
+    logits: &[f32],
+    placement: &Placement,
+) -> Result<ProbabilityMap, ImagingError> {
+    let on_grid: Vec<f32> = logits.iter().map(|&logit| sigmoid(logit)).collect();
+    grid::restore(&on_grid, placement)
+}
+
+/// The mask of a slice by itself; components are counted in two dimensions.
+#[must_use]
+pub fn mask(probabilities: &ProbabilityMap, postprocessing: &Postprocessing) -> Mask {
+    let mut mask = probabilities.threshold(postprocessing.threshold);
+    if postprocessing.minimum_component_pixels > 1 {
+        mask = remove_small(&mask, postprocessing.minimum_component_pixels);
+    }
+    if postprocessing.keep_largest {
+        mask = keep_largest(&mask);
+    }
+    mask
+}
+
+/// The masks of all slices of a volume, in their order; components are counted in three dimensions.
+///
+/// # Errors
+/// [`ModelError::UnequalSlices`] when the slices differ in size.
+pub fn volume_masks(
+    probabilities: &[ProbabilityMap],
+    postprocessing: &Postprocessing,
+) -> Result<Vec<Mask>, ModelError> {
+    let mut masks: Vec<Mask> = probabilities
+        .iter()
+        .map(|slice| slice.threshold(postprocessing.threshold))
+        .collect();
+    if postprocessing.minimum_component_pixels > 1 {
+        masks = remove_small_3d(&masks, postprocessing.minimum_component_pixels)
+            .map_err(unequal_slices)?;
+    }
+    if postprocessing.keep_largest {
+        masks = keep_largest_3d(&masks).map_err(unequal_slices)?;
+    }
+    Ok(masks)
+}
+
+/// 1 / (1 + exp(-x)), without overflow for any finite x.
+fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+fn unequal_slices(error: UnequalSlices) -> ModelError {
+    ModelError::UnequalSlices {
+        index: error.index,
+        actual: error.actual,
+        first: error.first,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::imaging::grid::{Fit, Grid};
+
+    fn map(width: usize, values: &[f32]) -> ProbabilityMap {
+        ProbabilityMap::new(width, values.len() / width, values.to_vec()).unwrap()
+    }
+
+    fn rule(minimum_component_pixels: u64, keep_largest: bool) -> Postprocessing {
+        Postprocessing {
+            threshold: 0.5,
+            minimum_component_pixels,
+            keep_largest,
+        }
+    }
+
+    #[test]
+    fn sigmoid_stays_a_probability_for_any_logit() {
+        assert_eq!(sigmoid(0.0), 0.5);
+        assert_eq!(sigmoid(-1e4), 0.0);
+        assert_eq!(sigmoid(1e4), 1.0);
+        assert!((f64::from(sigmoid(-3.0)) - 1.0 / (1.0 + 3.0f64.exp())).abs() < 1e-7);
+    }
+
+    #[test]
+    fn logits_become_probabilities_of_the_image_size() {
+        let placement = Placement {
+            image: Grid {
+                width: 3,
+                height: 1,
+            },
+            grid: Grid {
+                width: 2,
+                height: 2,
+            },
+            fit: Fit::CropPad,
+        };
+        let restored = probabilities(&[0.0, 1e4, 0.0, 0.0], &placement).unwrap();
+        assert_eq!(restored.values(), &[0.5, 1.0, 0.0]);
+    }
+
+    #[test]
+    fn the_threshold_itself_counts_as_tumour() {
+        let kept = mask(&map(3, &[0.499, 0.5, 0.501]), &rule(0, false));
+        assert_eq!(kept.pixels(), &[false, true, true]);
+    }
+
+    #[test]
+    fn small_components_go_and_the_largest_stays() {
+        let two = map(7, &[0.9, 0.0, 0.9, 0.9, 0.0, 0.9, 0.0]);
+        assert_eq!(mask(&two, &rule(0, false)).area(), 4);
+        assert_eq!(mask(&two, &rule(2, false)).area(), 2);
+        assert_eq!(mask(&two, &rule(0, true)).area(), 2);
+        assert_eq!(mask(&two, &rule(3, true)).area(), 0);
+    }
+
+    #[test]
+    fn a_volume_counts_its_components_across_slices() {
+        // A column of three voxels through the slices, and two neighbours in the first slice.
+        let column = [0.9, 0.0, 0.0, 0.0, 0.0];
+        let first = [0.9, 0.0, 0.0, 0.9, 0.9];
+        let volume = [map(5, &first), map(5, &column), map(5, &column)];
+        let kept = volume_masks(&volume, &rule(3, false)).unwrap();
+        assert_eq!(kept.iter().map(Mask::area).collect::<Vec<_>>(), [1, 1, 1]);
+        let kept = volume_masks(&volume, &rule(0, true)).unwrap();
+        assert_eq!(kept.iter().map(Mask::area).collect::<Vec<_>>(), [1, 1, 1]);
+        assert_eq!(mask(&volume[0], &rule(0, true)).area(), 2);
+    }
+
+    #[test]
+    fn a_volume_of_unequal_slices_is_refused() {
+        let volume = [map(1, &[0.9]), map(2, &[0.9, 0.9])];
+        assert!(matches!(
+            volume_masks(&volume, &rule(2, false)),
+            Err(ModelError::UnequalSlices { index: 1, .. })
+        ));
+    }
+}

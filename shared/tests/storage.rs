@@ -1,0 +1,406 @@
+//! What every store promises, asked of a folder and of a real S3 server alike.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+#[path = "support/s3_server.rs"]
+mod s3_server;
+
+use std::sync::Arc;
+
+use glioseg_shared::cloud::{Condition, FolderStorage, Metadata, ObjectKey, Storage, StorageError};
+use glioseg_shared::digest::sha256_hex;
+use s3_server::S3Server;
+
+const MAX: u64 = 1 << 20;
+
+fn key(text: &str) -> ObjectKey {
+    ObjectKey::parse(text).unwrap()
+}
+
+async fn write(storage: &impl Storage, name: &str, text: &str) {
+    storage
+        .put(&key(name), text.into(), Condition::Always, &Metadata::new())
+        .await
+        .unwrap();
+}
+
+async fn text(storage: &impl Storage, name: &str) -> String {
+    String::from_utf8(storage.get(&key(name), MAX).await.unwrap().bytes).unwrap()
+}
+
+async fn an_object_comes_back_as_it_was_written(storage: &impl Storage) {
+    let metadata = Metadata::from([
+        ("input-sha256".to_owned(), "00ff".to_owned()),
+        ("model-version".to_owned(), "1.0 (lean)".to_owned()),
+    ]);
+    for name in ["a", "study 1/slice_2+3 50%.tif", "ünï/…/名.tif"] {
+        for bytes in [vec![], vec![0, 255, 10, 13], vec![7; 300_000]] {
+            let etag = storage
+                .put(&key(name), bytes.clone(), Condition::Always, &metadata)
+                .await
+                .unwrap();
+            let object = storage.get(&key(name), MAX).await.unwrap();
+            assert_eq!(object.bytes, bytes);
+            assert_eq!(object.etag, etag);
+            assert_eq!(object.metadata, metadata);
+            let head = storage.head(&key(name)).await.unwrap();
+            assert_eq!(
+                (head.size, head.etag, head.metadata),
+                (bytes.len() as u64, etag, metadata.clone())
+            );
+        }
+        write(storage, name, "without metadata").await;
+        assert_eq!(
+            storage.head(&key(name)).await.unwrap().metadata,
+            Metadata::new()
+        );
+        storage.delete(&key(name)).await.unwrap();
+        assert!(
+            storage
+                .get(&key(name), MAX)
+                .await
+                .unwrap_err()
+                .is_not_found()
+        );
+        assert!(storage.head(&key(name)).await.unwrap_err().is_not_found());
+        storage.delete(&key(name)).await.unwrap();
+    }
+}
+
+async fn a_read_is_bounded(storage: &impl Storage) {
+    write(storage, "k", "12345").await;
+    assert_eq!(storage.get(&key("k"), 5).await.unwrap().bytes, b"12345");
+    let error = storage.get(&key("k"), 4).await.unwrap_err();
+    assert!(
+        matches!(error, StorageError::TooLarge { allowed: 4, .. }),
+        "{error}"
+    );
+}
+
+async fn only_a_changed_object_is_read_again(storage: &impl Storage) {
+    write(storage, "k", "one").await;
+    let one = storage.get(&key("k"), MAX).await.unwrap();
+    let unchanged = storage.get_if_changed(&key("k"), &one.etag, MAX).await;
+    assert_eq!(unchanged.unwrap(), None);
+    write(storage, "k", "two").await;
+    let two = storage.get_if_changed(&key("k"), &one.etag, MAX).await;
+    assert_eq!(two.unwrap().unwrap().bytes, b"two");
+    let absent = storage.get_if_changed(&key("absent"), &one.etag, MAX).await;
+    assert!(absent.unwrap_err().is_not_found());
+}
+
+async fn a_condition_that_does_not_hold_changes_nothing(storage: &impl Storage) {
+    let none = Metadata::new();
+    let put = async |text: &str, condition| {
+        storage
+            .put(&key("a/k"), text.into(), condition, &none)
+            .await
+    };
+    let first = put("first", Condition::IfAbsent).await.unwrap();
+    let error = put("late", Condition::IfAbsent).await.unwrap_err();
+    assert!(error.is_precondition_failed(), "{error}");
+    assert_eq!(text(storage, "a/k").await, "first");
+
+    let second = put("second", Condition::IfMatch(first.clone()))
+        .await
+        .unwrap();
+    let error = put("stale", Condition::IfMatch(first)).await.unwrap_err();
+    assert!(error.is_precondition_failed(), "{error}");
+    assert_eq!(text(storage, "a/k").await, "second");
+
+    storage.delete(&key("a/k")).await.unwrap();
+    let error = put("gone", Condition::IfMatch(second)).await.unwrap_err();
+    assert!(error.is_precondition_failed(), "{error}");
+    assert!(storage.head(&key("a/k")).await.unwrap_err().is_not_found());
+    put("again", Condition::IfAbsent).await.unwrap();
+}
+
+async fn listing_pages_through_the_keys_of_a_prefix_in_order(storage: &impl Storage) {
+    let names = ["a/1", "a/2", "a/b/c", "a/ü", "a-1", "ab", "b/a/1"];
+    for name in names {
+        write(storage, name, name).await;
+    }
+    let list = async |prefix: &str, limit: usize| {
+        let (mut found, mut after, mut pages) = (Vec::new(), None, 0);
+        loop {
+            let page = storage.list(prefix, after.as_ref(), limit).await.unwrap();
+            assert!(page.entries.len() <= limit);
+            pages += 1;
+            for entry in page.entries {
+                assert_eq!(entry.size, entry.key.as_str().len() as u64);
+                found.push(entry.key.as_str().to_owned());
+            }
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return (found, pages),
+            }
+        }
+    };
+    let mut sorted = names;
+    sorted.sort_unstable();
+    let found = |names: &[&str], pages| (names.iter().map(|&n| n.to_owned()).collect(), pages);
+    assert_eq!(list("", 1000).await, found(&sorted, 1));
+    assert_eq!(list("", 3).await, found(&sorted, 3));
+    assert_eq!(
+        list("a/", 2).await,
+        found(&["a/1", "a/2", "a/b/c", "a/ü"], 2)
+    );
+    assert_eq!(list("a", 100).await, found(&sorted[..6], 1));
+    assert_eq!(list("a/b", 1).await, found(&["a/b/c"], 1));
+    assert_eq!(list("nothing", 1).await, found(&[], 1));
+    assert_eq!(list("../", 1).await, found(&[], 1));
+}
+
+async fn of_many_who_create_one_wins(storage: Arc<impl Storage + 'static>) {
+    let writers: Vec<_> = (0..8)
+        .map(|writer| {
+            let storage = Arc::clone(&storage);
+            tokio::spawn(async move {
+                let bytes = vec![writer; 100_000];
+                let written = storage
+                    .put(&key("k"), bytes, Condition::IfAbsent, &Metadata::new())
+                    .await;
+                match written {
+                    Ok(_) => Some(writer),
+                    Err(error) if error.is_precondition_failed() => None,
+                    Err(error) => panic!("{error}"),
+                }
+            })
+        })
+        .collect();
+    let mut winners = Vec::new();
+    for writer in writers {
+        winners.extend(writer.await.unwrap());
+    }
+    assert_eq!(winners.len(), 1, "{winners:?}");
+    let object = storage.get(&key("k"), MAX).await.unwrap();
+    assert_eq!(object.bytes, vec![winners[0]; 100_000]);
+}
+
+async fn no_update_is_lost_between_many_who_compare_and_swap(storage: Arc<impl Storage + 'static>) {
+    const WRITERS: usize = 4;
+    const EACH: usize = 5;
+    write(&*storage, "count", "0").await;
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|_| {
+            let storage = Arc::clone(&storage);
+            tokio::spawn(async move {
+                let mut done = 0;
+                while done < EACH {
+                    let seen = storage.get(&key("count"), MAX).await.unwrap();
+                    let count: usize = String::from_utf8(seen.bytes).unwrap().parse().unwrap();
+                    let next = (count + 1).to_string().into_bytes();
+                    let condition = Condition::IfMatch(seen.etag);
+                    match storage
+                        .put(&key("count"), next, condition, &Metadata::new())
+                        .await
+                    {
+                        Ok(_) => done += 1,
+                        Err(error) if error.is_precondition_failed() => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    assert_eq!(text(&*storage, "count").await, (WRITERS * EACH).to_string());
+}
+
+/// Makes a test of each promise, for a store that `$open` gives together with what must outlive it.
+macro_rules! keeps_every_promise {
+    ($store:ident, $open:expr) => {
+        mod $store {
+            use super::*;
+
+            #[tokio::test]
+            async fn an_object_comes_back_as_it_was_written() {
+                let (storage, _keep) = $open.await;
+                super::an_object_comes_back_as_it_was_written(&storage).await;
+            }
+
+            #[tokio::test]
+            async fn a_read_is_bounded() {
+                let (storage, _keep) = $open.await;
+                super::a_read_is_bounded(&storage).await;
+            }
+
+            #[tokio::test]
+            async fn only_a_changed_object_is_read_again() {
+                let (storage, _keep) = $open.await;
+                super::only_a_changed_object_is_read_again(&storage).await;
+            }
+
+            #[tokio::test]
+            async fn a_condition_that_does_not_hold_changes_nothing() {
+                let (storage, _keep) = $open.await;
+                super::a_condition_that_does_not_hold_changes_nothing(&storage).await;
+            }
+
+            #[tokio::test]
+            async fn listing_pages_through_the_keys_of_a_prefix_in_order() {
+                let (storage, _keep) = $open.await;
+                super::listing_pages_through_the_keys_of_a_prefix_in_order(&storage).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn of_many_who_create_one_wins() {
+                let (storage, _keep) = $open.await;
+                super::of_many_who_create_one_wins(Arc::new(storage)).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn no_update_is_lost_between_many_who_compare_and_swap() {
+                let (storage, _keep) = $open.await;
+                super::no_update_is_lost_between_many_who_compare_and_swap(Arc::new(storage)).await;
+            }
+        }
+    };
+}
+
+keeps_every_promise!(in_a_folder, async {
+    let root = tempfile::tempdir().unwrap();
+    (FolderStorage::open(root.path()).unwrap(), root)
+});
+
+keeps_every_promise!(in_a_bucket, async {
+    let server = S3Server::start().await;
+    (server.storage(None), server)
+});
+
+keeps_every_promise!(below_a_prefix, async {
+    let server = S3Server::start().await;
+    let beside = server.storage(None);
+    for name in ["a/1", "team/gli", "team/glioma/x", "z"] {
+        write(&beside, name, "not below the prefix").await;
+    }
+    (server.storage(Some("team/gliomas")), server)
+});
+
+#[tokio::test]
+async fn a_prefix_is_put_before_every_key() {
+    let server = S3Server::start().await;
+    write(&server.storage(Some("team/gliomas")), "a/b", "text").await;
+    assert_eq!(
+        text(&server.storage(None), "team/gliomas/a/b").await,
+        "text"
+    );
+}
+
+#[tokio::test]
+async fn a_missing_bucket_is_no_missing_object() {
+    let server = S3Server::start().await;
+    let storage = s3_server::storage(server.address, "no-such-bucket", None);
+    let error = storage.list("", None, 10).await.unwrap_err();
+    assert!(!error.is_not_found() && !error.is_retryable(), "{error:?}");
+    assert!(error.to_string().contains("NoSuchBucket"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_worth_a_retry() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let storage = s3_server::storage(address, "bucket", None);
+    let error = storage.get(&key("k"), MAX).await.unwrap_err();
+    assert!(error.is_retryable(), "{error}");
+    assert!(!error.is_precondition_failed());
+}
+
+#[tokio::test]
+async fn a_folders_tag_is_the_digest_of_the_content() {
+    let root = tempfile::tempdir().unwrap();
+    let storage = FolderStorage::open(root.path().join("made/when/missing")).unwrap();
+    write(&storage, "a/b.txt", "content").await;
+    let head = storage.head(&key("a/b.txt")).await.unwrap();
+    assert_eq!(head.etag.as_str(), sha256_hex(b"content"));
+    let file = root.path().join("made/when/missing/a/b.txt");
+    assert_eq!(std::fs::read(file).unwrap(), b"content");
+}
+
+#[tokio::test]
+async fn the_folders_own_files_are_no_objects() {
+    let root = tempfile::tempdir().unwrap();
+    let storage = FolderStorage::open(root.path()).unwrap();
+    write(&storage, "a/k", "k").await;
+    // What a writer leaves that was killed before it moved its file into place.
+    std::fs::write(root.path().join("a/.glioseg-1-0.tmp"), "half").unwrap();
+    let page = storage.list("", None, 10).await.unwrap();
+    assert_eq!(page.entries.len(), 1, "{page:?}");
+    for name in [".glioseg/lock", "a/.glioseg-1-0.tmp", ".glioseg"] {
+        let error = storage.get(&key(name), MAX).await.unwrap_err();
+        assert!(
+            matches!(error, StorageError::InvalidKey { .. }),
+            "{name}: {error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_folder_is_no_object_and_an_object_no_folder() {
+    let root = tempfile::tempdir().unwrap();
+    let storage = FolderStorage::open(root.path()).unwrap();
+    write(&storage, "a/k", "k").await;
+    assert!(
+        storage
+            .get(&key("a"), MAX)
+            .await
+            .unwrap_err()
+            .is_not_found()
+    );
+    assert!(
+        storage
+            .get(&key("a/k/x"), MAX)
+            .await
+            .unwrap_err()
+            .is_not_found()
+    );
+    for name in ["a", "a/k/x"] {
+        for condition in [Condition::Always, Condition::IfAbsent] {
+            let error = storage
+                .put(&key(name), vec![], condition, &Metadata::new())
+                .await
+                .unwrap_err();
+            assert!(
+                matches!(error, StorageError::Failed { .. }),
+                "{name}: {error}"
+            );
+        }
+    }
+    assert_eq!(text(&storage, "a/k").await, "k");
+    assert!(FolderStorage::open(root.path().join("a/k")).is_err());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_link_leads_nowhere() {
+    let outside = tempfile::tempdir().unwrap();
+    std::fs::write(outside.path().join("secret"), "secret").unwrap();
+    let root = tempfile::tempdir().unwrap();
+    let storage = FolderStorage::open(root.path()).unwrap();
+    std::os::unix::fs::symlink(outside.path(), root.path().join("link")).unwrap();
+    std::os::unix::fs::symlink(outside.path().join("secret"), root.path().join("file")).unwrap();
+    for name in ["link/secret", "link/new", "file"] {
+        let read = storage.get(&key(name), MAX).await.unwrap_err();
+        let written = storage
+            .put(&key(name), vec![1], Condition::Always, &Metadata::new())
+            .await;
+        for error in [read, written.unwrap_err()] {
+            assert!(
+                matches!(error, StorageError::InvalidKey { .. }),
+                "{name}: {error}"
+            );
+        }
+    }
+    assert_eq!(
+        storage.list("", None, 10).await.unwrap(),
+        glioseg_shared::cloud::Page::default()
+    );
+    assert_eq!(
+        std::fs::read(outside.path().join("secret")).unwrap(),
+        b"secret"
+    );
+    assert!(!outside.path().join("new").exists());
+}
