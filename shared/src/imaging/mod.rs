@@ -3,18 +3,18 @@
 mod colour_map;
 pub mod components;
 pub mod contour;
-pub mod edge;
 mod decode;
+pub mod edge;
 mod error;
 pub mod grid;
 mod limits;
 mod mask;
 mod order;
+pub mod overlay;
 mod page;
+pub mod phantom;
 mod png;
 mod rescale;
-pub mod overlay;
-pub mod phantom;
 mod slice;
 mod tiff;
 

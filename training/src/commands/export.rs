@@ -1,0 +1,96 @@
+//! `glioseg-train export`: a checkpoint as a model file.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use burn::backend::Flex;
+use clap::Args;
+use glioseg_shared::model::contract::Provenance;
+use glioseg_training::checkpoint::Checkpoint;
+use glioseg_training::data::cache::CachedPatient;
+use glioseg_training::data::dataset::Dataset;
+use glioseg_training::data::split::Split;
+use glioseg_training::evaluate::studies::Part;
+use glioseg_training::package;
+
+use super::{Outcome, decode, run_data, split_name, write_file};
+
+/// Write the best weights of a checkpoint as an ONNX model with its contract.
+///
+/// Threshold and smallest component are chosen on the validation patients, and the inference engine must reproduce the
+/// network on their slices to 1e-4. `fit` does the same at its end; this command is for runs that were stopped, and to
+/// add the scores of the test patients to the contract.
+#[derive(Args, Debug)]
+pub(crate) struct ExportArgs {
+    /// Checkpoint of a run.
+    checkpoint: PathBuf,
+    /// Folder of the data.
+    data: PathBuf,
+    /// Split that the run used.
+    #[arg(long)]
+    split: PathBuf,
+    /// Fold that the run validated on.
+    #[arg(long)]
+    fold: Option<usize>,
+    /// File to write.
+    #[arg(long, default_value = "model.onnx")]
+    out: PathBuf,
+    /// Also score the model on the test patients, once its post-processing is fixed.
+    #[arg(long)]
+    score_test: bool,
+    /// Folder for the decoded slices [default: the data folder].
+    #[arg(long)]
+    cache: Option<PathBuf>,
+    /// Name that the model's version begins with.
+    #[arg(long, default_value = "fast")]
+    name: String,
+    /// Commit of the code, for the model's contract.
+    #[arg(long, env = "GLIOSEG_COMMIT", default_value = "unrecorded")]
+    commit: String,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &ExportArgs) -> Outcome {
+    let checkpoint = Checkpoint::read(&args.checkpoint)?
+        .ok_or_else(|| format!("{}: no such checkpoint", args.checkpoint.display()))?;
+    let dataset = Dataset::open(&args.data)?;
+    let mut split = Split::read(&args.split)?;
+    split.check_against(&dataset)?;
+    if let Some(fold) = args.fold {
+        split = split.fold(fold)?;
+    }
+    let (_, data) = run_data(&dataset, &split)?;
+    if checkpoint.data != data {
+        let path = args.checkpoint.display();
+        return Err(format!("{path}: trained on other data or another split").into());
+    }
+    let studies = |part: Part| -> Result<Vec<CachedPatient>, super::CommandError> {
+        let cache = decode(&dataset.select(part.of(&split))?, args.cache.as_deref())?;
+        let ids = part.of(&split).iter();
+        Ok(ids.filter_map(|id| cache.patient(id).cloned()).collect())
+    };
+    let provenance = Provenance {
+        data: split.data_set.clone(),
+        data_digest: dataset.select(&split.train)?.digest()?,
+        split: split_name(&args.split, args.fold),
+        split_digest: split.digest(),
+        seed: checkpoint.recipe.seed,
+        commit: args.commit.clone(),
+    };
+    let validation = studies(Part::Validation)?;
+    let mut onnx = package::package::<Flex>(
+        &checkpoint.recipe,
+        &checkpoint.best,
+        &args.name,
+        provenance,
+        &validation.iter().collect::<Vec<_>>(),
+        &Default::default(),
+    )?;
+    if args.score_test {
+        let test = studies(Part::Test)?;
+        onnx = package::score(&onnx, "test", &test.iter().collect::<Vec<_>>())?;
+    }
+    write_file(&args.out, &onnx)?;
+    println!("{}: {} bytes", args.out.display(), onnx.len());
+    Ok(ExitCode::SUCCESS)
+}

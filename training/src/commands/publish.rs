@@ -1,0 +1,83 @@
+//! `glioseg-train publish`: a model where the Lambdas find it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use glioseg_shared::cloud::keys::Channel;
+use glioseg_shared::cloud::{FolderStorage, Location, S3Storage};
+use glioseg_shared::imaging::Limits;
+use glioseg_training::data::dataset::Dataset;
+use glioseg_training::data::split::Split;
+use glioseg_training::evaluate::mean_volume_dice;
+use glioseg_training::evaluate::studies::decoded;
+use glioseg_training::publish::{Judge, JudgeError, PublishOptions, publish};
+
+use super::{CommandError, Outcome, read_model};
+
+/// Publish a model, and let it serve if it is better than the one that serves.
+///
+/// Writes models/VERSION/model.onnx and model.json, then moves models/CHANNEL/current.json. Both models are scored anew
+/// on the validation patients of the split, by mean volume Dice; what their cards claim decides nothing.
+#[derive(Args, Debug)]
+pub(crate) struct PublishArgs {
+    /// Model file.
+    model: PathBuf,
+    /// s3://BUCKET[/PREFIX], or a folder.
+    to: Location,
+    /// Channel that is to serve the model.
+    #[arg(long, default_value = "fast")]
+    channel: Channel,
+    /// Let it serve however it scores.
+    #[arg(long)]
+    force: bool,
+    /// Folder of the data that both models are scored on.
+    #[arg(long, requires = "split")]
+    data: Option<PathBuf>,
+    /// Split with the validation patients.
+    #[arg(long, requires = "data")]
+    split: Option<PathBuf>,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &PublishArgs) -> Outcome {
+    let model = read_model(&args.model)?;
+    let validation = match (&args.data, &args.split) {
+        (Some(data), Some(split)) => {
+            let dataset = Dataset::open(data)?;
+            let split = Split::read(split)?;
+            split.check_against(&dataset)?;
+            Some(dataset.select(&split.validation)?)
+        }
+        _ => None,
+    };
+    let score = |onnx: &[u8]| -> Result<f64, JudgeError> {
+        let dataset = validation
+            .as_ref()
+            .ok_or("no validation patients are given")?;
+        Ok(mean_volume_dice(
+            onnx,
+            decoded(dataset, &Limits::default()),
+        )?)
+    };
+    let judge: Option<&dyn Judge> = validation.is_some().then_some(&score);
+    let options = PublishOptions {
+        channel: &args.channel,
+        force: args.force,
+        judge,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let outcome = runtime.block_on(async {
+        Ok::<_, CommandError>(match &args.to {
+            Location::Folder(path) => publish(&model, &FolderStorage::open(path)?, options).await?,
+            Location::S3 { bucket, prefix } => {
+                let storage = S3Storage::connect(bucket.clone(), prefix.clone()).await;
+                publish(&model, &storage, options).await?
+            }
+        })
+    })?;
+    println!("{outcome}");
+    Ok(ExitCode::SUCCESS)
+}

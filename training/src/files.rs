@@ -1,0 +1,126 @@
+//! Reading whole files within a bound, and writing them so that a final name never holds a part.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// Why [`read_bounded`] gave up.
+pub(crate) enum ReadError {
+    /// The system's error.
+    Io(io::Error),
+    /// The file has this many bytes or more.
+    TooLarge(u64),
+}
+
+/// The bytes of a file of at most `allowed` bytes.
+pub(crate) fn read_bounded(path: &Path, allowed: u64) -> Result<Vec<u8>, ReadError> {
+    let file = File::open(path).map_err(ReadError::Io)?;
+    let size = file.metadata().map_err(ReadError::Io)?.len();
+    if size > allowed {
+        return Err(ReadError::TooLarge(size));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+    // A pipe, or a file that grows while it is read, has no size to trust.
+    file.take(allowed.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(ReadError::Io)?;
+    match bytes.len() as u64 {
+        read if read > allowed => Err(ReadError::TooLarge(read)),
+        _ => Ok(bytes),
+    }
+}
+
+/// Writes a file under a `.partial` name, flushes it to disk and renames it.
+///
+/// On any error the partial file is removed and `path` is what it was before.
+pub fn write_atomically(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> io::Result<()> {
+    let partial = with_suffix(path, ".partial");
+    let result = File::create(&partial).and_then(|file| {
+        let mut writer = BufWriter::with_capacity(1 << 20, file);
+        write(&mut writer)?;
+        writer.flush()?;
+        writer.get_ref().sync_all()?;
+        fs::rename(&partial, path)
+    });
+    if result.is_err() {
+        // The first error is the one to report; the partial file may not even exist.
+        let _ = fs::remove_file(&partial);
+    }
+    result
+}
+
+/// `path` with `suffix` after its whole file name.
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Lower-case hexadecimal digits of `bytes`.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_leaves_what_was_there_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "before").unwrap();
+        let error = write_atomically(&path, |file| {
+            file.write_all(&[0; 4 << 20])?;
+            Err(io::ErrorKind::StorageFull.into())
+        })
+        .unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(fs::read(&path).unwrap(), b"before");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_of_another_try_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(
+            with_suffix(&path, ".partial"),
+            "much longer than the new one",
+        )
+        .unwrap();
+        write_atomically(&path, |file| file.write_all(b"new")).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn reads_up_to_the_bound_and_no_further() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "12345").unwrap();
+        assert!(matches!(read_bounded(&path, 5), Ok(bytes) if bytes == b"12345"));
+        assert!(matches!(
+            read_bounded(&path, 4),
+            Err(ReadError::TooLarge(5))
+        ));
+    }
+
+    #[test]
+    fn hexadecimal_digits_are_two_a_byte() {
+        assert_eq!(hex(&[0, 10, 255]), "000aff");
+    }
+}

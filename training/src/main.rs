@@ -1,0 +1,48 @@
+//! `glioseg-train`: training, evaluation and publishing of glioseg's models.
+
+mod commands;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The model that is used where none is named.
+const DEFAULT_MODEL: &[u8] = include_bytes!("../models/fast.onnx");
+
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\ncode: MIT OR Apache-2.0",
+    "\nbuilt-in model: CC BY-NC-SA 4.0, after the data that it was trained on",
+    "\nresearch use only; not a medical device"
+);
+
+/// Train, evaluate and publish brain-tumour segmentation models. Research use only; not a medical device.
+#[derive(Parser, Debug)]
+#[command(name = "glioseg-train", version = VERSION, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Split(commands::split::SplitArgs),
+    Fit(Box<commands::fit::FitArgs>),
+    Export(commands::export::ExportArgs),
+    Evaluate(commands::evaluate::EvaluateArgs),
+    Publish(commands::publish::PublishArgs),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Split(args) => commands::split::run(&args),
+        Command::Fit(args) => commands::fit::run(&args),
+        Command::Export(args) => commands::export::run(&args),
+        Command::Evaluate(args) => commands::evaluate::run(&args),
+        Command::Publish(args) => commands::publish::run(&args),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,362 @@
+//! Putting a model where it is served from, and keeping a better one in its place.
+//!
+//! A model file and its card are written once, under the version that its contract names. The
+//! channel's pointer is then moved by compare-and-swap: whoever loses a race looks at the new
+//! pointer and decides anew. What decides is a [`Judge`], who scores both models on the same
+//! validation patients; what a contract or a card says of scores decides nothing.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use glioseg_shared::cloud::keys::{self, Channel, InvalidName, ModelVersion};
+use glioseg_shared::cloud::{Condition, ETag, Metadata, ObjectKey, Storage, StorageError};
+use glioseg_shared::model::{ModelError, Segmenter};
+use glioseg_shared::registry::{self, ModelCard, ModelFile, Pointer, RegistryError, Serving};
+
+/// How often a lost race is run again before it is called trouble.
+const ATTEMPTS: usize = 10;
+
+/// What a [`Judge`] could not do.
+pub type JudgeError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Scores models, all of them on the same validation patients.
+///
+/// Any `Fn(&[u8]) -> Result<f64, JudgeError>` is one. It may take long, and blocks the thread that
+/// polls [`publish`].
+pub trait Judge: Sync {
+    /// The mean volume Dice of an ONNX file over the validation patients, in 0..=1.
+    ///
+    /// # Errors
+    /// Whatever keeps the model from being scored.
+    fn volume_dice(&self, onnx: &[u8]) -> Result<f64, JudgeError>;
+}
+
+impl<F: Fn(&[u8]) -> Result<f64, JudgeError> + Sync> Judge for F {
+    fn volume_dice(&self, onnx: &[u8]) -> Result<f64, JudgeError> {
+        self(onnx)
+    }
+}
+
+/// How to publish.
+#[derive(Clone, Copy)]
+pub struct PublishOptions<'a> {
+    /// The channel that is to serve the model.
+    pub channel: &'a Channel,
+    /// Whether the model replaces the serving one however they score; nothing is scored then.
+    pub force: bool,
+    /// Who scores the model and the serving one, where the data is at hand.
+    pub judge: Option<&'a dyn Judge>,
+}
+
+/// What became of the model. In every case its file and its card are in the store.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// The channel serves it now.
+    Promoted {
+        /// The new pointer.
+        pointer: Pointer,
+        /// The figures that decided; `None` for the first model of a channel and where forced.
+        scores: Option<Scores>,
+    },
+    /// The channel served it before.
+    AlreadyServing {
+        /// The pointer, unchanged.
+        pointer: Pointer,
+    },
+    /// The channel still serves another.
+    KeptNotPromoted {
+        /// The pointer, unchanged.
+        serving: Pointer,
+        /// Why.
+        reason: Reason,
+    },
+}
+
+/// Mean volume Dice over the same validation patients, in 0..=1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scores {
+    /// Of the model to be published.
+    pub candidate: f64,
+    /// Of the model that served.
+    pub serving: f64,
+}
+
+/// Why a model was not promoted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Reason {
+    /// The serving model is better.
+    ServingScoresBetter(Scores),
+    /// There is no data to score them on.
+    NotScored,
+}
+
+impl fmt::Display for Scores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "validation volume Dice {:.4}, the serving model {:.4}",
+            self.candidate, self.serving
+        )
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Promoted { pointer, scores } => {
+                let (channel, version) = (&pointer.channel, &pointer.model.version);
+                write!(f, "channel {channel} now serves {version}")?;
+                scores.map_or(Ok(()), |scores| write!(f, " ({scores})"))
+            }
+            Self::AlreadyServing { pointer } => {
+                let (channel, version) = (&pointer.channel, &pointer.model.version);
+                write!(f, "channel {channel} serves {version} already")
+            }
+            Self::KeptNotPromoted { serving, reason } => {
+                let (channel, version) = (&serving.channel, &serving.model.version);
+                write!(f, "channel {channel} keeps serving {version}: ")?;
+                match reason {
+                    Reason::ServingScoresBetter(scores) => scores.fmt(f),
+                    Reason::NotScored => f.write_str("without data neither model can be scored"),
+                }
+            }
+        }
+    }
+}
+
+/// Why a model could not be published.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// It is no model that can be served.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Its version cannot be part of a key.
+    #[error(transparent)]
+    Version(#[from] InvalidName),
+    /// The pointer or the serving model cannot be used.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// Its version is taken by something else.
+    #[error("{key} exists with other content: a version is published once")]
+    VersionTaken {
+        /// The object in the way.
+        key: String,
+    },
+    /// A model could not be scored.
+    #[error("model {version} cannot be scored: {source}")]
+    Judge {
+        /// Which.
+        version: String,
+        /// Why.
+        source: JudgeError,
+    },
+    /// Others kept writing the same objects.
+    #[error("{key} was changed by others {ATTEMPTS} times in a row")]
+    Contended {
+        /// The object.
+        key: String,
+    },
+}
+
+impl PublishError {
+    /// Whether publishing again may succeed.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Registry(error) => error.is_retryable(),
+            Self::Contended { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+impl From<StorageError> for PublishError {
+    fn from(error: StorageError) -> Self {
+        Self::Registry(error.into())
+    }
+}
+
+/// Publishes a model, and promotes it to its channel unless the serving model scores better.
+///
+/// The first model of a channel is promoted as it is; a later one needs a judge or force. Of equal
+/// scores the newer model wins.
+///
+/// # Errors
+/// [`PublishError`]. Nothing is written for a file that cannot be served, and the pointer is
+/// untouched on any error.
+pub async fn publish(
+    onnx: &[u8],
+    storage: &impl Storage,
+    options: PublishOptions<'_>,
+) -> Result<Outcome, PublishError> {
+    // Made ready only to see that it can be: a file that does not serve is not published.
+    let contract = Segmenter::from_onnx(onnx)?.contract().clone();
+    let version = ModelVersion::parse(&contract.model_version)?;
+    let model = ModelFile::of(&version, onnx);
+    let card = ModelCard {
+        model: model.clone(),
+        licence: contract.licence.clone(),
+        notice: contract.notice.clone(),
+        contract: contract.clone(),
+    };
+    write_once(storage, &keys::model_onnx(&version), onnx).await?;
+    let card_key = keys::model_card(&version);
+    write_once(storage, &card_key, &registry::to_json(&card, &card_key)?).await?;
+
+    let mut scoring = Scoring::default();
+    let mut attempted: Option<(Pointer, Option<Scores>)> = None;
+    for _ in 0..ATTEMPTS {
+        let (serving, state) = current(storage, &options).await?;
+        if let Some(serving) = &serving {
+            // A write whose answer was lost is refused when it is repeated, by its own doing.
+            if let Some((pointer, scores)) = &attempted
+                && pointer == serving
+            {
+                return Ok(Outcome::Promoted {
+                    pointer: pointer.clone(),
+                    scores: *scores,
+                });
+            }
+            if serving.model == model {
+                return Ok(Outcome::AlreadyServing {
+                    pointer: serving.clone(),
+                });
+            }
+        }
+        let scores = match (&serving, options) {
+            (None, _) | (_, PublishOptions { force: true, .. }) => None,
+            (Some(serving), PublishOptions { judge: None, .. }) => {
+                return Ok(Outcome::KeptNotPromoted {
+                    serving: serving.clone(),
+                    reason: Reason::NotScored,
+                });
+            }
+            (
+                Some(serving),
+                PublishOptions {
+                    judge: Some(judge), ..
+                },
+            ) => {
+                let scores = Scores {
+                    candidate: scoring.score(judge, &model, onnx)?,
+                    serving: scoring.score_stored(judge, &serving.model, storage).await?,
+                };
+                if scores.serving > scores.candidate {
+                    return Ok(Outcome::KeptNotPromoted {
+                        serving: serving.clone(),
+                        reason: Reason::ServingScoresBetter(scores),
+                    });
+                }
+                Some(scores)
+            }
+        };
+        let previous = serving.map(|serving| serving.model);
+        let pointer = Pointer::new(options.channel, model.clone(), &contract, previous);
+        match registry::swap_pointer(storage, options.channel, &pointer, state).await {
+            Ok(_) => return Ok(Outcome::Promoted { pointer, scores }),
+            Err(error) if is_lost_race(&error) => attempted = Some((pointer, scores)),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(PublishError::Contended {
+        key: keys::channel_pointer(options.channel).to_string(),
+    })
+}
+
+/// What the channel serves, and the pointer's state. A pointer that nothing can be served by
+/// stands in the way unless it is to be replaced by force.
+async fn current(
+    storage: &impl Storage,
+    options: &PublishOptions<'_>,
+) -> Result<(Option<Pointer>, Option<ETag>), PublishError> {
+    match registry::read_pointer(storage, options.channel).await {
+        Ok(None) => Ok((None, None)),
+        Ok(Some(Serving { pointer, etag })) => Ok((Some(pointer), Some(etag))),
+        Err(RegistryError::BadPointer { .. }) if options.force => {
+            let head = storage
+                .head(&keys::channel_pointer(options.channel))
+                .await?;
+            Ok((None, Some(head.etag)))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Writes an object that never changes; the same bytes again are fine.
+async fn write_once(
+    storage: &impl Storage,
+    key: &ObjectKey,
+    bytes: &[u8],
+) -> Result<(), PublishError> {
+    let taken = || PublishError::VersionTaken {
+        key: key.to_string(),
+    };
+    for _ in 0..ATTEMPTS {
+        let condition = Condition::IfAbsent;
+        match storage
+            .put(key, bytes.to_vec(), condition, &Metadata::new())
+            .await
+        {
+            Ok(_) => return Ok(()),
+            Err(error) if is_lost_race(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+        match storage.get(key, bytes.len() as u64).await {
+            Ok(object) if object.bytes == bytes => return Ok(()),
+            Ok(_) | Err(StorageError::TooLarge { .. }) => return Err(taken()),
+            // Deleted in between, or not written after all.
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(PublishError::Contended {
+        key: key.to_string(),
+    })
+}
+
+fn is_lost_race(error: &StorageError) -> bool {
+    error.is_precondition_failed() || matches!(error, StorageError::Conflict { .. })
+}
+
+/// Scores by the SHA-256 of the model file: a lost race scores nothing twice.
+#[derive(Default)]
+struct Scoring {
+    by_sha256: HashMap<String, f64>,
+}
+
+impl Scoring {
+    fn score(
+        &mut self,
+        judge: &dyn Judge,
+        model: &ModelFile,
+        onnx: &[u8],
+    ) -> Result<f64, PublishError> {
+        if let Some(&score) = self.by_sha256.get(&model.onnx_sha256) {
+            return Ok(score);
+        }
+        let failed = |source| PublishError::Judge {
+            version: model.version.clone(),
+            source,
+        };
+        let score = judge.volume_dice(onnx).map_err(failed)?;
+        if !(0.0..=1.0).contains(&score) {
+            return Err(failed(format!("{score} is no Dice coefficient").into()));
+        }
+        self.by_sha256.insert(model.onnx_sha256.clone(), score);
+        Ok(score)
+    }
+
+    async fn score_stored(
+        &mut self,
+        judge: &dyn Judge,
+        model: &ModelFile,
+        storage: &impl Storage,
+    ) -> Result<f64, PublishError> {
+        if let Some(&score) = self.by_sha256.get(&model.onnx_sha256) {
+            return Ok(score);
+        }
+        let onnx = registry::fetch_model(storage, model).await?;
+        self.score(judge, model, &onnx)
+    }
+}

@@ -1,0 +1,163 @@
+//! Losses and their gradients against MONAI and PyTorch, and far outside the ordinary range.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use burn::backend::{Autodiff, Flex};
+use burn::tensor::{Tensor, TensorData};
+use glioseg_training::loss::{Loss, dice};
+use serde::Deserialize;
+
+type B = Autodiff<Flex>;
+
+/// Largest difference from MONAI, relative to values above 1: the extreme cases have losses of thousands.
+const TOLERANCE: f64 = 1e-5;
+
+#[derive(Deserialize)]
+struct Case {
+    shape: [usize; 4],
+    logits: Vec<f32>,
+    target: Vec<f32>,
+    dice_focal: f64,
+    dice: f64,
+    focal: f64,
+    dice_ce: f64,
+    dice_focal_gradient: Vec<f64>,
+}
+
+impl Case {
+    fn logits(&self) -> Tensor<B, 4> {
+        tensor(&self.logits, self.shape)
+    }
+
+    fn target(&self) -> Tensor<B, 4> {
+        tensor(&self.target, self.shape)
+    }
+}
+
+fn cases() -> BTreeMap<String, Case> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/monai/losses.json");
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+fn tensor(values: &[f32], shape: [usize; 4]) -> Tensor<B, 4> {
+    Tensor::from_data(TensorData::new(values.to_vec(), shape), &Default::default())
+}
+
+fn value(loss: Tensor<B, 1>) -> f64 {
+    f64::from(loss.into_scalar())
+}
+
+fn gradient(loss: Loss, logits: Tensor<B, 4>, target: Tensor<B, 4>) -> Vec<f32> {
+    let logits = logits.require_grad();
+    let gradients = loss.forward(logits.clone(), target).backward();
+    let gradient = logits.grad(&gradients).unwrap();
+    gradient.into_data().to_vec().unwrap()
+}
+
+fn assert_close(ours: f64, theirs: f64, what: &str) {
+    let tolerance = TOLERANCE * theirs.abs().max(1.0);
+    assert!(
+        (ours - theirs).abs() <= tolerance,
+        "{what}: {ours}, not {theirs}"
+    );
+}
+
+#[test]
+fn losses_are_monais() {
+    for (name, case) in cases() {
+        let dice_focal = value(Loss::DiceFocal.forward(case.logits(), case.target()));
+        let dice = value(dice(case.logits(), case.target()));
+        let dice_ce = value(Loss::DiceCe.forward(case.logits(), case.target()));
+        assert_close(
+            dice_focal,
+            case.dice_focal,
+            &format!("{name}: dice and focal"),
+        );
+        assert_close(dice, case.dice, &format!("{name}: dice"));
+        assert_close(dice_focal - dice, case.focal, &format!("{name}: focal"));
+        assert_close(
+            dice_ce,
+            case.dice_ce,
+            &format!("{name}: dice and cross-entropy"),
+        );
+    }
+}
+
+#[test]
+fn gradients_are_pytorchs() {
+    for (name, case) in cases() {
+        let ours = gradient(Loss::DiceFocal, case.logits(), case.target());
+        assert_eq!(ours.len(), case.dice_focal_gradient.len());
+        for (i, (&ours, &theirs)) in ours.iter().zip(&case.dice_focal_gradient).enumerate() {
+            assert_close(f64::from(ours), theirs, &format!("{name}: gradient {i}"));
+        }
+    }
+}
+
+/// Of cross-entropy PyTorch's gradients are not among the goldens: finite differences stand in.
+#[test]
+fn gradients_of_dice_and_cross_entropy_are_its_slopes() {
+    const STEP: f32 = 1e-2;
+    let case = &cases()["random"];
+    let ours = gradient(Loss::DiceCe, case.logits(), case.target());
+    for (i, &ours) in ours.iter().enumerate() {
+        let at = |step: f32| {
+            let mut logits = case.logits.clone();
+            logits[i] += step;
+            value(Loss::DiceCe.forward(tensor(&logits, case.shape), case.target()))
+        };
+        let slope = (at(STEP) - at(-STEP)) / f64::from(2.0 * STEP);
+        assert!(
+            (f64::from(ours) - slope).abs() < 1e-4,
+            "gradient {i}: {ours}, not {slope}"
+        );
+    }
+}
+
+/// The Dice of a batch pools its pixels: 1 - (2 sum(p t) + 1e-5) / (sum(p) + sum(t) + 1e-5) over all samples, worked
+/// out here in double precision.
+#[test]
+fn the_dice_of_a_batch_pools_its_samples() {
+    let case = &cases()["random"];
+    assert!(case.shape[0] > 1, "more than one sample");
+    let (mut shared, mut total, mut entropy) = (0.0, 0.0, 0.0);
+    for (&x, &t) in case.logits.iter().zip(&case.target) {
+        let (x, t) = (f64::from(x), f64::from(t));
+        let p = 1.0 / (1.0 + (-x).exp());
+        shared += p * t;
+        total += p + t;
+        entropy -= t * p.ln() + (1.0 - t) * (1.0 - p).ln();
+    }
+    let dice = 1.0 - (2.0 * shared + 1e-5) / (total + 1e-5);
+    let expected = dice + entropy / case.logits.len() as f64;
+    let ours = value(Loss::BatchDiceCe.forward(case.logits(), case.target()));
+    assert_close(ours, expected, "Dice of the batch and cross-entropy");
+}
+
+#[test]
+fn losses_and_gradients_are_finite_up_to_ten_thousand() {
+    let sizes = [1e-30, 1e-8, 1.0, 15.0, 17.0, 80.0, 88.8, 104.0, 1e3, 1e4];
+    let logits: Vec<f32> = sizes
+        .iter()
+        .flat_map(|&size| [size, -size])
+        .chain([0.0, -0.0])
+        .collect();
+    let shape = [1, 1, 1, logits.len()];
+    for target in [0.0, 0.3, 1.0] {
+        let targets = vec![target; logits.len()];
+        for loss in [Loss::DiceFocal, Loss::DiceCe, Loss::BatchDiceCe] {
+            let what = format!("{loss:?} of {target}");
+            let forward = value(loss.forward(tensor(&logits, shape), tensor(&targets, shape)));
+            assert!(forward.is_finite(), "{what}: {forward}");
+            let gradient = gradient(loss, tensor(&logits, shape), tensor(&targets, shape));
+            assert!(
+                gradient.iter().all(|g| g.is_finite()),
+                "{what}: {gradient:?}"
+            );
+        }
+    }
+}
