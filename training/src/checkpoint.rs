@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use glioseg_shared::digest::sha256_hex;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use crate::files::{hex, write_atomically};
+use crate::files::write_atomically;
 use crate::networks::Weights;
 use crate::recipe::Recipe;
 
@@ -111,7 +111,7 @@ impl Checkpoint {
         let sections = contents.iter().map(|(name, bytes)| Section {
             name: (*name).to_owned(),
             bytes: bytes.len(),
-            sha256: hex(&Sha256::digest(bytes)),
+            sha256: sha256_hex(bytes),
         });
         let head = Head {
             recipe: self.recipe.clone(),
@@ -168,7 +168,7 @@ impl Checkpoint {
         let mut sections = BTreeMap::new();
         for section in head.sections {
             let (bytes, after) = rest.split_at_checked(section.bytes).ok_or("truncated")?;
-            if hex(&Sha256::digest(bytes)) != section.sha256 {
+            if sha256_hex(bytes) != section.sha256 {
                 return Err(format!("checksum of {} differs", section.name));
             }
             sections.insert(section.name, bytes);

@@ -1,7 +1,6 @@
 //! Reading whole files within a bound, and writing them so that a final name never holds a part.
 
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -61,17 +60,6 @@ pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Lower-case hexadecimal digits of `bytes`.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -117,10 +105,5 @@ mod tests {
             read_bounded(&path, 4),
             Err(ReadError::TooLarge(5))
         ));
-    }
-
-    #[test]
-    fn hexadecimal_digits_are_two_a_byte() {
-        assert_eq!(hex(&[0, 10, 255]), "000aff");
     }
 }

@@ -58,7 +58,7 @@ pub enum Architecture {
     Lean(LeanSize),
 }
 
-/// The lean networks on offer; what each is made of stands in [`LeanSize::lean`].
+/// The lean networks on offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeanSize {
     /// 16 to 128 channels; residual blocks from a quarter of the resolution down.

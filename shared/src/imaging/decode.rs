@@ -182,23 +182,36 @@ where
     T: Copy + Default + PartialEq + std::fmt::Display,
 {
     let zero = T::default();
-    let mut value = None;
-    samples
-        .chunks_exact(layout.channels())
-        .map(|pixel| {
-            let first = pixel[0];
-            if pixel.iter().any(|&sample| sample != first) {
-                return Err("its channels differ".to_owned());
-            }
-            if first == zero {
-                return Ok(false);
-            }
-            match *value.get_or_insert(first) {
-                other if other != first => Err(format!(
-                    "it holds {other} and {first}, a mask holds 0 and one other value"
-                )),
-                _ => Ok(true),
-            }
-        })
-        .collect()
+    // Passes without an early end are what the compiler turns into wide comparisons; what is no mask is rare enough to
+    // be looked at twice.
+    let value = samples
+        .iter()
+        .copied()
+        .find(|&sample| sample != zero)
+        .unwrap_or(zero);
+    let channels = layout.channels();
+    if channels > 1
+        && samples
+            .chunks_exact(channels)
+            .any(|p| p.iter().any(|s| *s != p[0]))
+    {
+        return Err("its channels differ".to_owned());
+    }
+    let sound = samples
+        .iter()
+        .fold(true, |all, &s| all & ((s == zero) | (s == value)));
+    if !sound {
+        let other = samples
+            .iter()
+            .find(|&&s| s != zero && s != value)
+            .unwrap_or(&zero);
+        return Err(format!(
+            "it holds {value} and {other}, a mask holds 0 and one other value"
+        ));
+    }
+    Ok(samples
+        .iter()
+        .step_by(channels)
+        .map(|&s| s != zero)
+        .collect())
 }

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::UNIX_EPOCH;
 
+use glioseg_shared::digest::hex;
 use glioseg_shared::imaging::{
     CHANNELS, Intensity, Limits, Mask, Slice, decode_masks, decode_slices,
 };
@@ -31,7 +32,7 @@ use sha2::{Digest, Sha256};
 use super::dataset::{self, Dataset, Patient, SliceFiles};
 use super::error::DataError;
 use super::split::PatientSummary;
-use crate::files::{hex, with_suffix, write_atomically};
+use crate::files::{with_suffix, write_atomically};
 
 const MAGIC: [u8; 8] = *b"GLIOSEGC";
 const VERSION: u32 = 1;

@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use glioseg_shared::digest::hex;
 use glioseg_shared::imaging::natural_order;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::error::DataError;
-use crate::files::{ReadError, hex, read_bounded};
+use crate::files::{ReadError, read_bounded};
 
 /// The largest image or mask file that is read: 1 GiB.
 pub const MAX_FILE_BYTES: u64 = 1 << 30;

@@ -7,14 +7,14 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use glioseg_shared::digest::sha256_hex;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::dataset::Dataset;
-use crate::files::{ReadError, hex, read_bounded, write_atomically};
+use crate::files::{ReadError, read_bounded, write_atomically};
 
 /// The largest split file that is read: 16 MiB.
 pub const MAX_SPLIT_BYTES: u64 = 16 << 20;
@@ -324,7 +324,7 @@ impl Split {
     #[must_use]
     pub fn digest(&self) -> String {
         let lists = serde_json::json!([self.train, self.validation, self.test, self.folds]);
-        hex(&Sha256::digest(lists.to_string()))
+        sha256_hex(lists.to_string().as_bytes())
     }
 
     /// Deals the patients out 80/10/10, and train + validation into `folds` folds (0 for none).

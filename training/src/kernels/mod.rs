@@ -2,7 +2,7 @@
 //!
 //! burn composes them from smaller operations, each a pass over memory; on the CPU that costs more than the arithmetic.
 //! [`Kernels`] gives every backend one entry for each, with burn's own operations as the default and kernels for the
-//! CPU in [`cpu`]; differentiating backends register one node instead of a dozen.
+//! CPU; differentiating backends register one node instead of a dozen.
 
 mod autodiff;
 mod cpu;
