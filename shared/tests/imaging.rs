@@ -312,6 +312,56 @@ fn a_tile_counts_though_its_page_is_small() {
 }
 
 #[test]
+fn tiles_wider_than_their_pages_count_for_each_page() {
+    let page = [
+        (256, 1),
+        (257, 4096),
+        (258, 8),
+        (259, 8),
+        (262, 1),
+        (277, 1),
+        (322, 4096),
+        (323, 4096),
+        (324, 8),
+        (325, 1),
+    ];
+    // 16 MiB of tile a page, and two bytes more for each of its pixels, which become three.
+    let open = |pages| {
+        SliceReader::new(&directories(&vec![&page[..]; pages], 0), &Limits::default()).err()
+    };
+    assert!(open(15).is_none());
+    let error = open(16).unwrap();
+    assert_eq!(too_large(&error), Some(Limit::DecodedBytes), "{error}");
+}
+
+#[test]
+fn compressed_data_far_longer_than_its_pixels_is_refused() {
+    // LZW, Deflate, PackBits: in all of them, codes that stand for nothing could fill the data.
+    for compression in [5, 8, 32773] {
+        let page = |bytes| {
+            [
+                (256, 1),
+                (257, 1),
+                (258, 8),
+                (259, compression),
+                (262, 1),
+                (273, 8),
+                (277, 1),
+                (279, bytes),
+            ]
+        };
+        let refusal = |bytes| {
+            decode_slices(&directories(&[&page(bytes)], 512), &Limits::default())
+                .err()
+                .map_or_else(String::new, |error| error.to_string())
+        };
+        let said = "strip or tile 0 of 259 bytes, its pixels take 1";
+        assert!(refusal(259).contains(said), "{}", refusal(259));
+        assert!(!refusal(258).contains("strip or tile"), "{}", refusal(258));
+    }
+}
+
+#[test]
 fn pages_that_share_their_pixels_count_each_for_itself() {
     assert_eq!(decode(&page_bomb(512, 1)).unwrap().len(), 512);
     let error = decode(&page_bomb(513, 1)).unwrap_err();

@@ -1,14 +1,14 @@
 //! Random transforms of a batch, on the device that trains.
 //!
 //! A transform has two halves: what is drawn for a sample (on the host, seeded, a few numbers) and what is done to the
-//! whole batch (tensor operations). Images are `[batch, channels, height, width]` with values of 0..=1 before
-//! normalisation shifts them; the mask travels as one more channel through every geometric transform, so that the two
+//! whole batch (tensor operations). Images are `[batch, channels, height, width]` with values of 0..=1; the mask travels as one more channel through every geometric transform, so that the two
 //! cannot come apart.
 
 use burn::tensor::backend::Backend;
 use burn::tensor::module::avg_pool2d;
 use burn::tensor::ops::{GridSampleOptions, GridSamplePaddingMode, InterpolateMode};
 use burn::tensor::{Distribution, Tensor, TensorData};
+use glioseg_shared::imaging::{CHANNELS, Channel};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -42,6 +42,12 @@ pub struct Augmentation {
     pub shift: f64,
     /// Largest shift.
     pub shift_by: f32,
+    /// Probability that each sequence changes its contrast by itself.
+    pub sequence: f64,
+    /// Largest relative change of a sequence's intensity.
+    pub sequence_by: f32,
+    /// Probability that the pre-contrast sequence is missing, and the same for the post-contrast one.
+    pub missing: f64,
     /// Probability of Gaussian noise.
     pub noise: f64,
     /// Largest standard deviation of the noise.
@@ -55,7 +61,7 @@ pub enum Preset {
     None,
     /// The transforms of the original system with its parameters.
     Original,
-    /// Those, with mirrored rows, wider angles, scale, gamma and blur.
+    /// Those, with mirrored rows, wider angles, scale, gamma, blur, and sequences that change by themselves or are missing.
     Strong,
 }
 
@@ -77,6 +83,9 @@ impl Preset {
             factor_by: 0.0,
             shift: 0.0,
             shift_by: 0.0,
+            sequence: 0.0,
+            sequence_by: 0.0,
+            missing: 0.0,
             noise: 0.0,
             noise_to: 0.0,
         };
@@ -105,6 +114,9 @@ impl Preset {
                 gamma_to: 1.5,
                 blur: 0.2,
                 factor_by: 0.2,
+                sequence: 0.5,
+                sequence_by: 0.25,
+                missing: 0.15,
                 noise: 0.3,
                 noise_to: 0.06,
                 ..original
@@ -134,6 +146,10 @@ pub struct Draw {
     pub factor: f32,
     /// Added to all values.
     pub shift: f32,
+    /// Factor of each sequence, in the order of the channels.
+    pub sequences: [f32; 3],
+    /// Whether the pre-contrast and the post-contrast sequence are missing.
+    pub missing: [bool; 2],
     /// Standard deviation of the noise.
     pub noise: f32,
 }
@@ -154,6 +170,7 @@ impl Augmentation {
         let factor = 1.0 + symmetric(self.factor, self.factor_by);
         let shift = symmetric(self.shift, self.shift_by);
         let noise = symmetric(self.noise, self.noise_to).abs();
+        let sequences = [(); 3].map(|()| 1.0 + symmetric(self.sequence, self.sequence_by));
         let offset =
             slack.map(|left_out| rng.random_range(0..=left_out) as f32 - left_out as f32 / 2.0);
         Draw {
@@ -166,6 +183,8 @@ impl Augmentation {
             blur,
             factor,
             shift,
+            sequences,
+            missing: [(); 2].map(|()| happens(self.missing, rng)),
             noise,
         }
     }
@@ -190,6 +209,7 @@ pub fn apply<B: Backend>(
     // A pixel belongs to the warped mask when at least half of it does.
     let masks = masks.greater_equal_elem(0.5).float();
     let images = warped.narrow(1, 0, channels);
+    let images = sequences(images, draws);
     let images = gamma(images, draws);
     let images = blur(images, draws);
     let images = factor_and_shift(images, draws);
@@ -243,7 +263,36 @@ pub fn warp<B: Backend>(stack: Tensor<B, 4>, draws: &[Draw], size: [usize; 2]) -
     stack.grid_sample_2d(grid, options)
 }
 
-/// Raises values to each sample's exponent; negative values become 0.
+/// Replaces missing sequences by FLAIR, as the data set and serving do, then multiplies each sequence by its factor.
+///
+/// # Panics
+/// When a draw changes a sequence of images that have not three channels.
+pub fn sequences<B: Backend>(images: Tensor<B, 4>, draws: &[Draw]) -> Tensor<B, 4> {
+    if draws
+        .iter()
+        .all(|d| d.sequences == [1.0; 3] && d.missing == [false; 2])
+    {
+        return images;
+    }
+    assert_eq!(images.dims()[1], CHANNELS, "one channel a sequence");
+    let device = images.device();
+    let flair = images.clone().narrow(1, Channel::Flair as usize, 1);
+    let sequence = |channel: Channel, missing: fn(&Draw) -> bool| {
+        let own = images.clone().narrow(1, channel as usize, 1);
+        let missing = by_sample(draws, |d| f32::from(missing(d)), &device);
+        let difference = flair.clone().sub(own.clone());
+        let factor = by_sample(draws, |d| d.sequences[channel as usize], &device);
+        own.add(difference.mul(missing)).mul(factor)
+    };
+    let sequences = vec![
+        sequence(Channel::PreContrast, |d| d.missing[0]),
+        sequence(Channel::Flair, |_| false),
+        sequence(Channel::PostContrast, |d| d.missing[1]),
+    ];
+    Tensor::cat(sequences, 1)
+}
+
+/// Raises values to each sample's exponent; values below 1e-6 count as 1e-6. Meant for intensities of 0..=1.
 pub fn gamma<B: Backend>(images: Tensor<B, 4>, draws: &[Draw]) -> Tensor<B, 4> {
     if draws.iter().all(|d| d.gamma == 1.0) {
         return images;

@@ -59,11 +59,8 @@ impl<'a, B: Backend> Batches<'a, B> {
             device: device.clone(),
         };
         if batches.device_bytes() <= resident_bytes {
-            let all: Vec<_> = (0..batches.len()).collect();
-            let tensors = all
-                .par_chunks(64)
-                .flat_map_iter(|chunk| chunk.iter().map(|&i| batches.prepare(&[i])))
-                .collect();
+            let all = (0..batches.len()).into_par_iter();
+            let tensors = all.map(|i| batches.prepare(&[i])).collect();
             batches.resident = Some(tensors);
         }
         batches
@@ -79,12 +76,6 @@ impl<'a, B: Backend> Batches<'a, B> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.sources.is_empty()
-    }
-
-    /// Whether the slices stay on the device.
-    #[must_use]
-    pub fn is_resident(&self) -> bool {
-        self.resident.is_some()
     }
 
     /// The shorter side of the grid, pixels.
@@ -112,11 +103,13 @@ impl<'a, B: Backend> Batches<'a, B> {
         }
     }
 
-    /// The order of an epoch: every slice with tumour, and as many without as leave `tumour_share` to the former.
+    /// The order of an epoch: every slice with tumour `repeats` times, and all slices without, or as many of them at
+    /// random as leave `tumour_share` to the former.
     #[must_use]
-    pub fn epoch(&self, tumour_share: f64, rng: &mut ChaCha8Rng) -> Vec<usize> {
-        let (mut chosen, mut empty): (Vec<_>, Vec<_>) =
+    pub fn epoch(&self, tumour_share: f64, repeats: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
+        let (tumour, mut empty): (Vec<_>, Vec<_>) =
             (0..self.len()).partition(|&i| self.sources[i].tumour);
+        let mut chosen = tumour.repeat(repeats);
         empty.shuffle(rng);
         if tumour_share > 0.0 && !chosen.is_empty() {
             let room = chosen.len() as f64 * (1.0 - tumour_share) / tumour_share;
@@ -127,7 +120,9 @@ impl<'a, B: Backend> Batches<'a, B> {
         chosen
     }
 
-    fn device_bytes(&self) -> u64 {
+    /// Bytes that all slices take on the device.
+    #[must_use]
+    pub fn device_bytes(&self) -> u64 {
         let values = self.sources.len() * (CHANNELS + 1) * self.plane();
         (values * size_of::<f32>()) as u64
     }

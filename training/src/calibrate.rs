@@ -2,11 +2,12 @@
 
 use glioseg_shared::imaging::Mask;
 use glioseg_shared::model::contract::Postprocessing;
-use glioseg_shared::model::{ModelError, Segmenter, postprocess};
-use glioseg_shared::scoring::Counts;
+use glioseg_shared::model::{Segmenter, postprocess};
+use glioseg_shared::scoring::{Counts, SizeMismatch};
 use rayon::prelude::*;
 
 use crate::data::cache::CachedPatient;
+use crate::package::PackageError;
 
 const THRESHOLDS: [f32; 13] = [
     0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9,
@@ -21,11 +22,11 @@ const MINIMUM_PIXELS: [u64; 9] = [1, 16, 32, 48, 64, 96, 128, 192, 256];
 /// component wins.
 ///
 /// # Errors
-/// When the model fails on a slice.
+/// When the model fails on a slice, or a mask is not as large as its slice.
 pub fn choose_postprocessing(
     segmenter: &Segmenter,
     studies: &[&CachedPatient],
-) -> Result<Postprocessing, ModelError> {
+) -> Result<Postprocessing, PackageError> {
     let candidates: Vec<Postprocessing> = THRESHOLDS
         .iter()
         .flat_map(|&threshold| {
@@ -42,7 +43,7 @@ pub fn choose_postprocessing(
     for study in studies {
         let segmented = segmenter.segment_study(&study.slices)?;
         count += segmented.len();
-        let scores: Vec<(f64, f64)> = candidates
+        let scores = candidates
             .par_iter()
             .map(|candidate| {
                 let masks = segmented
@@ -50,7 +51,7 @@ pub fn choose_postprocessing(
                     .map(|s| postprocess::mask(&s.probability, candidate));
                 score(masks, &study.masks)
             })
-            .collect();
+            .collect::<Result<Vec<_>, SizeMismatch>>()?;
         for (candidate, (of_volume, of_slices)) in scores.into_iter().enumerate() {
             volume[candidate] += of_volume;
             slices[candidate] += of_slices;
@@ -68,14 +69,13 @@ pub fn choose_postprocessing(
 }
 
 /// Dice of the volume, and the sum of the Dice of its slices.
-fn score(masks: impl Iterator<Item = Mask>, truth: &[Mask]) -> (f64, f64) {
+fn score(masks: impl Iterator<Item = Mask>, truth: &[Mask]) -> Result<(f64, f64), SizeMismatch> {
     let mut total = Counts::default();
     let mut slices = 0.0;
     for (mask, truth) in masks.zip(truth) {
-        // A study's masks have the sizes of its slices; one that had not would be scored elsewhere with an error.
-        let counts = Counts::of(&mask, truth).unwrap_or_default();
+        let counts = Counts::of(&mask, truth)?;
         slices += counts.dice();
         total += counts;
     }
-    (total.dice(), slices)
+    Ok((total.dice(), slices))
 }

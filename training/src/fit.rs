@@ -42,7 +42,7 @@ pub enum FitError {
     /// The log could not be written.
     #[error("the log cannot be written: {0}")]
     Log(std::io::Error),
-    /// The folder holds a run of another recipe or other data.
+    /// The folder holds a run of another recipe, on other data or on another device.
     #[error(
         "{}: a checkpoint of another run ({difference} differs); choose another --out, or remove it",
         path.display()
@@ -50,7 +50,7 @@ pub enum FitError {
     OtherRun {
         /// The checkpoint.
         path: PathBuf,
-        /// `recipe` or `data`.
+        /// `recipe`, or `data or device`.
         difference: &'static str,
     },
     /// The checkpoint's weights do not fit the network.
@@ -59,8 +59,8 @@ pub enum FitError {
     /// The optimiser's state could not be read or written.
     #[error("the optimiser's state: {0}")]
     Optimiser(#[from] burn::record::RecorderError),
-    /// The loss is no longer a number.
-    #[error("epoch {epoch}: the loss is {loss}; lower --learning-rate")]
+    /// The loss or its gradients are no longer numbers.
+    #[error("epoch {epoch}: training diverged at a loss of {loss}; lower --learning-rate")]
     Diverged {
         /// From 1.
         epoch: usize,
@@ -151,6 +151,8 @@ where
         run.checkpoint()?.write(&path)?;
         write_metrics(&run.history, &folder.join("metrics.csv"))?;
     }
+    // Once more: a run that was killed between its last checkpoint and this file goes through no further epoch.
+    write_metrics(&run.history, &folder.join("metrics.csv"))?;
     Ok(Fitted {
         best: run.best,
         history: run.history,
@@ -205,7 +207,7 @@ impl<'a, B: AutodiffBackend<InnerBackend: Kernels> + Kernels> Run<'a, B> {
             return Err(differs("recipe"));
         }
         if checkpoint.data != data {
-            return Err(differs("data"));
+            return Err(differs("data or device"));
         }
         let recorder = BinBytesRecorder::<FullPrecisionSettings>::default();
         let record = recorder.load(checkpoint.optimiser, device)?;
@@ -245,7 +247,7 @@ impl<'a, B: AutodiffBackend<InnerBackend: Kernels> + Kernels> Run<'a, B> {
         let number = self.history.len() + 1;
         // Seeded by epoch, so that a resumed run draws what an unbroken one does.
         let mut rng = ChaCha8Rng::seed_from_u64(recipe.seed ^ (number as u64) << 32);
-        let order = batches.epoch(recipe.tumour_share, &mut rng);
+        let order = batches.epoch(recipe.tumour_share, recipe.tumour_repeats, &mut rng);
         // Statistics over a last, very small batch would be noise; its slices come again in the next epoch.
         let steps = (order.len() / recipe.batch).max(1);
         let bar = progress_bar(number, recipe.epochs, (steps * recipe.batch) as u64);
@@ -271,7 +273,7 @@ impl<'a, B: AutodiffBackend<InnerBackend: Kernels> + Kernels> Run<'a, B> {
                 recipe.warm_up_epochs * steps,
             );
             let (loss, norm) = self.step(images, masks, rate, global);
-            if !loss.is_finite() {
+            if !loss.is_finite() || !norm.is_finite() {
                 bar.finish_and_clear();
                 return Err(FitError::Diverged {
                     epoch: number,

@@ -6,7 +6,8 @@ use glioseg_shared::model::contract::{
     Postprocessing, Preprocessing, Provenance, Score, Unit,
 };
 use glioseg_shared::model::preprocess;
-use glioseg_shared::model::{ModelError, Segmenter};
+use glioseg_shared::model::{ContractError, ModelError, Segmenter};
+use glioseg_shared::scoring::SizeMismatch;
 
 use crate::calibrate::choose_postprocessing;
 use crate::data::cache::CachedPatient;
@@ -40,16 +41,19 @@ pub enum PackageError {
     /// The weights do not fit the network.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// A mask is not as large as its slice.
+    #[error(transparent)]
+    Size(#[from] SizeMismatch),
 }
 
 /// What slices become before they enter a network, in training and in the contract of its model alike.
 #[must_use]
-pub fn input() -> (Input, Preprocessing) {
+pub fn input(fit: Fit) -> (Input, Preprocessing) {
     let input = Input {
         channels: Input::CHANNELS.to_vec(),
         width: GRID,
         height: GRID,
-        fit: Fit::CropPad,
+        fit,
     };
     let preprocessing = Preprocessing {
         non_8_bit_percentiles: NON_8_BIT_PERCENTILES,
@@ -58,27 +62,19 @@ pub fn input() -> (Input, Preprocessing) {
     (input, preprocessing)
 }
 
-/// The model file of trained weights: ONNX with its contract.
-///
-/// The post-processing is chosen on `validation`, whose scores the contract names; the inference engine must reproduce
-/// the network on real slices of every one of these patients, or there is no file.
+/// The contract of a model that is yet to be trained: complete but for version, post-processing and scores.
 ///
 /// # Errors
-/// See [`PackageError`].
-pub fn package<B: Kernels>(
+/// What a contract cannot hold, such as an empty name: better known before training than after.
+pub fn draft(
     recipe: &Recipe,
-    weights: &Weights,
     prefix: &str,
     provenance: Provenance,
-    validation: &[&CachedPatient],
-    device: &B::Device,
-) -> Result<Vec<u8>, PackageError> {
-    let (input, preprocessing) = input();
-    // Dropout is nothing once a network is trained.
-    let graph = recipe.network.graph(0.0);
-    let mut contract = Contract {
+) -> Result<Contract, ContractError> {
+    let (input, preprocessing) = input(recipe.fit);
+    let contract = Contract {
         contract_version: CONTRACT_VERSION,
-        model_version: String::new(),
+        model_version: format!("{prefix}-draft"),
         network: recipe.network.to_string(),
         label: LABEL.to_owned(),
         unit: Unit::Slice,
@@ -94,6 +90,27 @@ pub fn package<B: Kernels>(
         licence: LICENCE.to_owned(),
         notice: NOTICE.to_owned(),
     };
+    contract.validate()?;
+    Ok(contract)
+}
+
+/// The model file of trained weights: ONNX with its contract, made from a [`draft`].
+///
+/// The post-processing is chosen on `validation`, whose scores the contract names; the inference engine must reproduce
+/// the network on real slices of every one of these patients, or there is no file.
+///
+/// # Errors
+/// See [`PackageError`].
+pub fn package<B: Kernels>(
+    recipe: &Recipe,
+    weights: &Weights,
+    prefix: &str,
+    mut contract: Contract,
+    validation: &[&CachedPatient],
+    device: &B::Device,
+) -> Result<Vec<u8>, PackageError> {
+    // Dropout is nothing once a network is trained.
+    let graph = recipe.network.graph(0.0);
     let plain = export::onnx(&graph, weights, prefix, contract.clone())?;
     prove::<B>(
         &plain,
@@ -104,17 +121,21 @@ pub fn package<B: Kernels>(
     )?;
 
     let segmenter = Segmenter::from_onnx(&plain)?;
-    contract.model_version = segmenter.contract().model_version.clone();
     contract.postprocessing = choose_postprocessing(&segmenter, validation)?;
-    let chosen = export::with_contract(&plain, &contract)?;
-    score(&chosen, "validation", validation)
+    let chosen = export::with_contract(&plain, prefix, contract)?;
+    score(&chosen, prefix, "validation", validation)
 }
 
 /// The same file with the scores of one more part of the split in its contract.
 ///
 /// # Errors
 /// See [`PackageError`].
-pub fn score(onnx: &[u8], part: &str, studies: &[&CachedPatient]) -> Result<Vec<u8>, PackageError> {
+pub fn score(
+    onnx: &[u8],
+    prefix: &str,
+    part: &str,
+    studies: &[&CachedPatient],
+) -> Result<Vec<u8>, PackageError> {
     let segmenter = Segmenter::from_onnx(onnx)?;
     let evaluation = evaluate(&segmenter, studies.iter().copied().map(Ok), |_| ())?;
     let mut contract = segmenter.contract().clone();
@@ -123,7 +144,7 @@ pub fn score(onnx: &[u8], part: &str, studies: &[&CachedPatient]) -> Result<Vec<
         split: part.to_owned(),
         summary: evaluation.summary,
     });
-    Ok(export::with_contract(onnx, &contract)?)
+    Ok(export::with_contract(onnx, prefix, contract)?)
 }
 
 fn prove<B: Kernels>(

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use glioseg_shared::imaging::grid::Fit;
 use serde::{Deserialize, Serialize};
 
 use crate::augment::Augmentation;
@@ -10,7 +11,7 @@ use crate::loss::Loss;
 use crate::networks::{Graph, Lean, attention_unet, unet};
 use crate::optimise::Schedule;
 
-/// A training run: two runs with equal recipes on equal data and the same machine give the same weights.
+/// A training run: two runs with equal recipes on equal data, on the CPU of the same machine, give the same weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recipe {
     /// The network.
@@ -19,10 +20,12 @@ pub struct Recipe {
     pub dropout: f64,
     /// The loss.
     pub loss: Loss,
-    /// Passes over the training slices.
+    /// Epochs; what an epoch shows is decided by [`Self::tumour_share`] and [`Self::tumour_repeats`].
     pub epochs: usize,
     /// Slices a step.
     pub batch: usize,
+    /// How a slice of another size comes to the network's grid.
+    pub fit: Fit,
     /// Side of the random square crop, pixels.
     pub crop: usize,
     /// Highest learning rate.
@@ -39,6 +42,8 @@ pub struct Recipe {
     pub augmentation: Augmentation,
     /// Least share of slices with tumour in an epoch: beyond the natural one, an epoch leaves out slices without.
     pub tumour_share: f64,
+    /// How often an epoch shows each slice with tumour.
+    pub tumour_repeats: usize,
     /// Decay of the exponential moving average of the weights; 0 uses the weights as they are.
     pub average: f64,
     /// Epochs without a better validation Dice after which training ends.
@@ -197,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn lean_networks_cost_what_the_table_says() {
+    fn lean_networks_stay_below_their_cost() {
         for (name, most) in [
             ("lean-small", 400),
             ("lean-medium", 400),

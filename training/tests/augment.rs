@@ -6,7 +6,7 @@ use burn::backend::Flex;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use glioseg_training::augment::{
-    Augmentation, Draw, Preset, apply, blur, factor_and_shift, gamma, noise, warp,
+    Augmentation, Draw, Preset, apply, blur, factor_and_shift, gamma, noise, sequences, warp,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -24,6 +24,8 @@ const IDENTITY: Draw = Draw {
     blur: 0.0,
     factor: 1.0,
     shift: 0.0,
+    sequences: [1.0; 3],
+    missing: [false; 2],
     noise: 0.0,
 };
 
@@ -63,6 +65,8 @@ fn geometry(augmentation: &Augmentation) -> Augmentation {
         blur: 0.0,
         factor: 0.0,
         shift: 0.0,
+        sequence: 0.0,
+        missing: 0.0,
         noise: 0.0,
         ..augmentation.clone()
     }
@@ -415,4 +419,31 @@ fn one_probability_leaves_the_other_draws_alone() {
     let half = draws(0.5);
     assert!(half == draws(0.0), "never rotated");
     assert!(half == draws(1.0), "always rotated");
+}
+
+#[test]
+fn missing_sequences_become_flair_and_each_keeps_its_own_factor() {
+    let images = random([2, 3, 4, 5], 21);
+    let draws = [
+        Draw {
+            missing: [true, false],
+            ..IDENTITY
+        },
+        Draw {
+            sequences: [2.0, 0.5, 3.0],
+            missing: [false, true],
+            ..IDENTITY
+        },
+    ];
+    let ours = sequences(images.clone(), &draws);
+    let channel =
+        |sample: usize, channel: usize| images.clone().narrow(0, sample, 1).narrow(1, channel, 1);
+    let first = Tensor::cat(vec![channel(0, 1), channel(0, 1), channel(0, 2)], 1);
+    let second = vec![
+        channel(1, 0).mul_scalar(2.0),
+        channel(1, 1).mul_scalar(0.5),
+        channel(1, 1).mul_scalar(3.0),
+    ];
+    let expected = Tensor::cat(vec![first, Tensor::cat(second, 1)], 0);
+    assert_close(ours, expected, ROUNDING, "sequences");
 }

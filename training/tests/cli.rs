@@ -219,7 +219,8 @@ fn validation_dice(log: &str) -> Vec<f64> {
 /// Kills the run by SIGKILL once it has printed the lines of this many epochs of its own.
 #[track_caller]
 fn kill_after(epochs: usize, command: &mut Command) {
-    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let command = command.stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut seen = 0;
     while seen < epochs {
@@ -545,7 +546,7 @@ fn bad_input_is_refused_by_name_and_leaves_nothing() {
 }
 
 #[test]
-fn a_split_is_made_once_for_a_seed() {
+fn a_split_is_made_once_for_a_seed_and_trained_on() {
     let study = Study::phantoms();
     for out in ["first.json", "second.json"] {
         let mut split = program("split");
@@ -561,6 +562,11 @@ fn a_split_is_made_once_for_a_seed() {
     let mut named = [split.train, split.validation, split.test].concat();
     named.sort();
     assert_eq!(named, ["p1", "p2", "p3", "p4", "p5", "p6"]);
+
+    fs::copy(study.path("first.json"), study.split()).unwrap();
+    succeed(&mut study.fit("out", 1));
+    let contract = Contract::of_onnx(&study.read("out/model.onnx")).unwrap();
+    assert_eq!(contract.provenance.data, "data", "the folder's name");
 }
 
 #[test]

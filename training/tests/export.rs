@@ -240,7 +240,7 @@ fn initialisers_keep_monais_names() {
 }
 
 #[test]
-fn the_version_is_a_digest_of_the_weights_alone() {
+fn the_version_is_a_digest_of_all_that_decides_a_mask() {
     let graph = lean(true);
     let weights = shaken(&graph, 4);
     let first = onnx(&graph, &weights, "fast", contract()).unwrap();
@@ -255,14 +255,18 @@ fn the_version_is_a_digest_of_the_weights_alone() {
             .bytes()
             .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
     );
-    let bare = bare_onnx(&graph, &weights, WIDTH, HEIGHT).unwrap();
-    assert_eq!(model_version("fast", &bare).unwrap(), version);
+    assert_eq!(model_version("fast", &first).unwrap(), version);
 
     let mut described = segmenter.contract().clone();
     described.network = "another description".to_owned();
-    let second = with_contract(&first, &described).unwrap();
+    let second = with_contract(&first, "fast", described.clone()).unwrap();
     assert_eq!(model_version("fast", &second).unwrap(), version);
     assert_eq!(Contract::of_onnx(&second).unwrap(), described);
+
+    described.postprocessing.threshold = 0.25;
+    let stricter = with_contract(&first, "fast", described).unwrap();
+    let stricter = Contract::of_onnx(&stricter).unwrap().model_version;
+    assert_ne!(stricter, version);
 
     let mut other = weights;
     other.get_mut("head.bias").unwrap()[0] += 1e-3;

@@ -10,7 +10,7 @@ pub struct Limits {
     /// Most pages of a file.
     pub max_pages: usize,
     /// Most bytes that all pages together may take once decoded. A page counts with the larger of its samples as
-    /// stored and its slice of three bytes a pixel.
+    /// stored and its slice of three bytes a pixel, and with what its tiles hold beyond its right edge.
     pub max_decoded_bytes: u64,
 }
 
@@ -59,6 +59,24 @@ impl Budget {
         Self::admit(
             Limit::DecodedBytes,
             decoded_bytes,
+            self.limits.max_decoded_bytes,
+        )
+    }
+
+    /// Counts the pixels that tiles hold beyond the right edge of their page; they are decoded, but not kept.
+    pub(super) fn admit_padding(
+        &mut self,
+        columns: u64,
+        rows: u64,
+        stored_bytes: u64,
+    ) -> Result<(), ImagingError> {
+        self.decoded_bytes = columns
+            .saturating_mul(rows)
+            .saturating_mul(stored_bytes)
+            .saturating_add(self.decoded_bytes);
+        Self::admit(
+            Limit::DecodedBytes,
+            self.decoded_bytes,
             self.limits.max_decoded_bytes,
         )
     }

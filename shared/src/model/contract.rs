@@ -27,7 +27,7 @@ pub const NON_8_BIT_PERCENTILES: [f64; 2] = [0.0, 99.9];
 /// Longest contract that is read; a real one has 2 to 4 KB.
 const MAX_BYTES: usize = 256 * 1024;
 const MAX_SIDE: u32 = 1024;
-/// Networks halve their input up to four times.
+/// What every network on offer can take; one that halves its input more often is refused by its own sizes.
 const SIDE_MULTIPLE: u32 = 16;
 const MAX_VERSION_LENGTH: usize = 128;
 

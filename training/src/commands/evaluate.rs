@@ -11,7 +11,7 @@ use glioseg_training::data::split::Split;
 use glioseg_training::evaluate::studies::{PHANTOM_SEEDS, Part, decoded, phantoms};
 use glioseg_training::report::{Report, SplitPart, Subject};
 
-use super::{Outcome, progress_bar, read_model};
+use super::{Outcome, data_name, progress_bar, read_model};
 use crate::DEFAULT_MODEL;
 
 /// Segment labelled slices through the inference code of the Lambdas, and score the masks.
@@ -51,16 +51,13 @@ pub(crate) fn run(args: &EvaluateArgs) -> Outcome {
         return finish(args, &report?);
     };
     let mut dataset = Dataset::open(data)?;
-    let mut name = data
-        .file_name()
-        .map(|n| n.to_string_lossy().into_owned())
-        .unwrap_or_default();
+    let mut name = data_name(data, None);
     let part = match &args.split {
         None => None,
         Some(path) => {
             let split = Split::read(path)?;
             dataset = dataset.select(args.part.of(&split))?;
-            name.clone_from(&split.data_set);
+            name = data_name(data, Some(&split));
             let file = path.file_name().unwrap_or_default().to_string_lossy();
             Some(SplitPart::new(file, &split, args.part))
         }

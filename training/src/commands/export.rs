@@ -13,7 +13,7 @@ use glioseg_training::data::split::Split;
 use glioseg_training::evaluate::studies::Part;
 use glioseg_training::package;
 
-use super::{Outcome, decode, run_data, split_name, write_file};
+use super::{Outcome, data_name, decode, run_data, split_name, write_file};
 
 /// Write the best weights of a checkpoint as an ONNX model with its contract.
 ///
@@ -70,7 +70,7 @@ pub(crate) fn run(args: &ExportArgs) -> Outcome {
         Ok(ids.filter_map(|id| cache.patient(id).cloned()).collect())
     };
     let provenance = Provenance {
-        data: split.data_set.clone(),
+        data: data_name(&args.data, Some(&split)),
         data_digest: dataset.select(&split.train)?.digest()?,
         split: split_name(&args.split, args.fold),
         split_digest: split.digest(),
@@ -78,17 +78,18 @@ pub(crate) fn run(args: &ExportArgs) -> Outcome {
         commit: args.commit.clone(),
     };
     let validation = studies(Part::Validation)?;
+    let contract = package::draft(&checkpoint.recipe, &args.name, provenance)?;
     let mut onnx = package::package::<Flex>(
         &checkpoint.recipe,
         &checkpoint.best,
         &args.name,
-        provenance,
+        contract,
         &validation.iter().collect::<Vec<_>>(),
         &Default::default(),
     )?;
     if args.score_test {
         let test = studies(Part::Test)?;
-        onnx = package::score(&onnx, "test", &test.iter().collect::<Vec<_>>())?;
+        onnx = package::score(&onnx, &args.name, "test", &test.iter().collect::<Vec<_>>())?;
     }
     write_file(&args.out, &onnx)?;
     println!("{}: {} bytes", args.out.display(), onnx.len());

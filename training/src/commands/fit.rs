@@ -9,20 +9,21 @@ use burn::backend::{LibTorch, libtorch::LibTorchDevice};
 use burn::tensor::backend::AutodiffBackend;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
+use glioseg_shared::imaging::grid::Fit;
 use glioseg_shared::model::contract::Provenance;
 use glioseg_training::augment::Preset;
 use glioseg_training::batches::Batches;
-use glioseg_training::data::cache::CachedPatient;
+use glioseg_training::data::cache::{Cache, CachedPatient};
 use glioseg_training::data::dataset::Dataset;
 use glioseg_training::data::split::Split;
 use glioseg_training::fit::fit;
 use glioseg_training::kernels::Kernels;
 use glioseg_training::loss::Loss;
 use glioseg_training::optimise::Schedule;
-use glioseg_training::package::{input, package};
+use glioseg_training::package::{GRID, draft, input, package};
 use glioseg_training::recipe::{Architecture, Recipe};
 
-use super::{CommandError, Outcome, decode, run_data, split_name, write_file};
+use super::{CommandError, Outcome, data_name, decode, run_data, split_name, write_file};
 
 /// Where the network is trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -38,6 +39,15 @@ pub(crate) enum Device {
     /// First NVIDIA GPU through LibTorch.
     #[cfg(feature = "tch")]
     TchCuda,
+}
+
+/// How a slice comes to the network's grid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FitToGrid {
+    /// Pixels keep their size; smaller slices get a border of zeros, larger ones are refused.
+    CropPad,
+    /// Slices are resampled to the grid, masks back to the slice.
+    Resample,
 }
 
 /// Train a network on labelled slices.
@@ -67,7 +77,7 @@ pub(crate) struct FitArgs {
     /// Keep all slices on the device when they take at most this many GiB there.
     #[arg(long, default_value_t = 4.0, value_parser = above_zero)]
     resident_gib: f64,
-    /// Network: lean-small, lean-medium, lean-fine (each also with -norm), unet-F or attention-unet-F.
+    /// Network: lean-small, lean-medium, lean-fine (each also with -norm), lean-tiny-norm, unet-F or attention-unet-F.
     #[arg(long, default_value = "lean-small-norm")]
     network: Architecture,
     /// Dropout rate.
@@ -76,12 +86,15 @@ pub(crate) struct FitArgs {
     /// Loss.
     #[arg(long, value_enum, default_value_t = Loss::BatchDiceCe)]
     loss: Loss,
-    /// Passes over the training slices.
+    /// Epochs.
     #[arg(long, default_value_t = 18, value_parser = positive())]
     epochs: usize,
     /// Slices a step.
     #[arg(long, default_value_t = 16, value_parser = positive())]
     batch: usize,
+    /// How slices of another size than 256x256 come to the network's grid.
+    #[arg(long, value_enum, default_value_t = FitToGrid::CropPad)]
+    fit: FitToGrid,
     /// Side of the random crop, pixels.
     #[arg(long, default_value_t = 192)]
     crop: usize,
@@ -103,7 +116,10 @@ pub(crate) struct FitArgs {
     /// Random transforms.
     #[arg(long, value_enum, default_value_t = Preset::Strong)]
     augment: Preset,
-    /// Oversampling: least share of slices with tumour in an epoch (0: the natural share).
+    /// Oversampling: how often an epoch shows each slice with tumour.
+    #[arg(long, default_value_t = 1, value_parser = positive())]
+    tumour_repeats: usize,
+    /// Least share of slices with tumour in an epoch; others are left out at random to reach it (0: show all).
     #[arg(long, default_value_t = 0.4, value_parser = fraction)]
     tumour_share: f64,
     /// Decay of the moving average of the weights (0: none).
@@ -156,6 +172,10 @@ impl FitArgs {
             loss: self.loss,
             epochs: self.epochs,
             batch: self.batch,
+            fit: match self.fit {
+                FitToGrid::CropPad => Fit::CropPad,
+                FitToGrid::Resample => Fit::Resample,
+            },
             crop: self.crop,
             learning_rate: self.learning_rate,
             schedule: self.schedule,
@@ -164,6 +184,7 @@ impl FitArgs {
             clip: self.clip,
             augmentation: self.augment.augmentation(),
             tumour_share: self.tumour_share,
+            tumour_repeats: self.tumour_repeats,
             average: self.average,
             patience: self.patience,
             seed: self.seed,
@@ -196,24 +217,40 @@ where
         split = split.fold(fold)?;
     }
     let (used, data) = run_data(&dataset, &split)?;
+    let provenance = Provenance {
+        data: data_name(&args.data, Some(&split)),
+        data_digest: dataset.select(&split.train)?.digest()?,
+        split: split_name(&args.split, args.fold),
+        split_digest: split.digest(),
+        seed: recipe.seed,
+        commit: args.commit.clone(),
+    };
+    let contract = draft(&recipe, &args.name, provenance)?;
     std::fs::create_dir_all(&args.out)
         .map_err(|e| format!("{}: cannot be made: {e}", args.out.display()))?;
     let cache = decode(&used, args.cache.as_deref())?;
+    if recipe.fit == Fit::CropPad {
+        refuse_larger(&cache)?;
+    }
     let studies = |ids: &[String]| -> Vec<&CachedPatient> {
         ids.iter().filter_map(|id| cache.patient(id)).collect()
     };
-    let (input, preprocessing) = input();
+    let (input, preprocessing) = input(recipe.fit);
     let resident = (args.resident_gib * f64::from(1u32 << 30)) as u64;
-    let batches = |ids: &[String]| {
+    let batches = |ids: &[String], room: u64| {
         Batches::<B::InnerBackend>::new(
             &studies(ids),
             &input,
             preprocessing.normalization,
-            resident,
+            room,
             device,
         )
     };
-    let (training, validation) = (batches(&split.train), batches(&split.validation));
+    let training = batches(&split.train, resident);
+    let validation = batches(
+        &split.validation,
+        resident.saturating_sub(training.device_bytes()),
+    );
     let graph = recipe.network.graph(recipe.dropout);
     eprintln!(
         "{}: {} parameters, {:.0} million multiply-accumulates for a 256x256 slice; {} training and {} validation slices",
@@ -239,20 +276,12 @@ where
         "best epoch {}: validation volume Dice {:.4}, false-positive rate {:.4} (threshold 0.5, no post-processing)",
         best.epoch, best.validation_dice, best.false_positive_rate
     );
-    let provenance = Provenance {
-        data: split.data_set.clone(),
-        data_digest: dataset.select(&split.train)?.digest()?,
-        split: split_name(&args.split, args.fold),
-        split_digest: split.digest(),
-        seed: recipe.seed,
-        commit: args.commit.clone(),
-    };
     let validation = studies(&split.validation);
     let onnx = package::<B::InnerBackend>(
         &recipe,
         &fitted.best,
         &args.name,
-        provenance,
+        contract,
         &validation,
         device,
     )?;
@@ -260,4 +289,22 @@ where
     write_file(&path, &onnx)?;
     println!("{}: {} bytes", path.display(), onnx.len());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Cutting a slice down to the grid could cut a tumour away, so nobody does it unasked.
+fn refuse_larger(cache: &Cache) -> Result<(), CommandError> {
+    let side = GRID as usize;
+    for patient in cache.patients() {
+        for (name, slice) in patient.names.iter().zip(&patient.slices) {
+            let (width, height) = (slice.width(), slice.height());
+            if width > side || height > side {
+                return Err(format!(
+                    "{name} of {}: {width}x{height} pixels do not fit the network's {side}x{side}; use --fit resample",
+                    patient.id
+                )
+                .into());
+            }
+        }
+    }
+    Ok(())
 }

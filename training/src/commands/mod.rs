@@ -53,6 +53,16 @@ pub(crate) fn run_data(
     Ok((used, digest))
 }
 
+/// What the data are called: by their split, else by their folder.
+pub(crate) fn data_name(folder: &Path, split: Option<&Split>) -> String {
+    let named = split.map(|split| split.data_set.clone());
+    named.filter(|name| !name.is_empty()).unwrap_or_else(|| {
+        let whole = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+        let name = whole.file_name().unwrap_or(whole.as_os_str());
+        name.to_string_lossy().into_owned()
+    })
+}
+
 /// The split's file name, with the fold where one was left out.
 pub(crate) fn split_name(path: &Path, fold: Option<usize>) -> String {
     let name = path

@@ -7,6 +7,7 @@ use clap::Args;
 use glioseg_shared::cloud::keys::Channel;
 use glioseg_shared::cloud::{FolderStorage, Location, S3Storage};
 use glioseg_shared::imaging::Limits;
+use glioseg_shared::model::Contract;
 use glioseg_training::data::dataset::Dataset;
 use glioseg_training::data::split::Split;
 use glioseg_training::evaluate::mean_volume_dice;
@@ -42,11 +43,20 @@ pub(crate) struct PublishArgs {
 /// Runs the command.
 pub(crate) fn run(args: &PublishArgs) -> Outcome {
     let model = read_model(&args.model)?;
+    let stated = Contract::of_onnx(&model)?.provenance.split_digest;
     let validation = match (&args.data, &args.split) {
-        (Some(data), Some(split)) => {
+        (Some(data), Some(path)) => {
             let dataset = Dataset::open(data)?;
-            let split = Split::read(split)?;
+            let split = Split::read(path)?;
             split.check_against(&dataset)?;
+            if stated != split.digest() && !args.force {
+                return Err(format!(
+                    "{}: trained by another split than {}: it may have learned from its validation patients",
+                    args.model.display(),
+                    path.display()
+                )
+                .into());
+            }
             Some(dataset.select(&split.validation)?)
         }
         _ => None,

@@ -7,7 +7,7 @@ use clap::Args;
 use glioseg_training::data::dataset::Dataset;
 use glioseg_training::data::split::Split;
 
-use super::{Outcome, decode};
+use super::{Outcome, data_name, decode};
 
 /// Split the patients of a data set into training, validation and test, and into folds.
 ///
@@ -36,7 +36,8 @@ pub(crate) struct SplitArgs {
 pub(crate) fn run(args: &SplitArgs) -> Outcome {
     let dataset = Dataset::open(&args.data)?;
     let cache = decode(&dataset, args.cache.as_deref())?;
-    let split = Split::make(&cache.summaries(), args.folds, args.seed)?;
+    let mut split = Split::make(&cache.summaries(), args.folds, args.seed)?;
+    split.data_set = data_name(&args.data, None);
     split.write(&args.out)?;
     println!(
         "{}: {} training, {} validation and {} test patients, {} folds",

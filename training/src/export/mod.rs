@@ -7,10 +7,10 @@ mod encode;
 mod fold;
 mod verify;
 
+use glioseg_shared::digest::sha256_hex;
 use glioseg_shared::model::contract::{Contract, METADATA_KEY};
 use glioseg_shared::model::{ContractError, ModelError};
 use prost::Message;
-use sha2::{Digest, Sha256};
 use tract_onnx::pb::{ModelProto, OperatorSetIdProto, StringStringEntryProto};
 
 pub use verify::{TOLERANCE, verify};
@@ -95,7 +95,7 @@ pub enum ExportError {
 
 /// The network as an ONNX file for inputs of the contract's size, with the contract in its metadata.
 ///
-/// The contract's `model_version` is set to [`model_version`] of the file with the given prefix. Dropout disappears and
+/// The contract's `model_version` is set to [`model_version`] with the given prefix. Dropout disappears and
 /// batch normalisations fold into the convolutions before them. The same arguments give the same bytes.
 ///
 /// # Errors
@@ -108,7 +108,7 @@ pub fn onnx(
 ) -> Result<Vec<u8>, ExportError> {
     let grid = contract.input.grid();
     let mut model = model(graph, weights, grid.width, grid.height)?;
-    contract.model_version = version(prefix, &model);
+    contract.model_version = version(prefix, &model, &contract);
     set_contract(&mut model, &contract)?;
     Ok(model.encode_to_vec())
 }
@@ -126,31 +126,48 @@ pub fn bare_onnx(
     Ok(model(graph, weights, width, height)?.encode_to_vec())
 }
 
-/// The same file with this contract instead of the one it may have, as once its scores are known.
+/// The same file with this contract instead of the one it may have, as once its post-processing or scores are known.
+///
+/// The version becomes [`model_version`] with the given prefix.
 ///
 /// # Errors
 /// [`ExportError::NotOnnx`] and [`ExportError::Contract`].
-pub fn with_contract(onnx: &[u8], contract: &Contract) -> Result<Vec<u8>, ExportError> {
+pub fn with_contract(
+    onnx: &[u8],
+    prefix: &str,
+    mut contract: Contract,
+) -> Result<Vec<u8>, ExportError> {
     let mut model = ModelProto::decode(onnx)?;
-    set_contract(&mut model, contract)?;
+    contract.model_version = version(prefix, &model, &contract);
+    set_contract(&mut model, &contract)?;
     Ok(model.encode_to_vec())
 }
 
-/// `prefix-` and the first twelve hexadecimal digits of the SHA-256 of the file's graph.
+/// `prefix-` and the first twelve hexadecimal digits of the SHA-256 of all that decides what a model answers.
 ///
-/// The graph holds operators, weights and input size but no metadata: a contract can state it.
+/// That is the file's graph (operators, weights, input size) and, of its contract, unit, input, preprocessing and
+/// post-processing. Scores, provenance and descriptions do not count: they change no mask.
 ///
 /// # Errors
-/// [`ExportError::NotOnnx`].
+/// [`ExportError::NotOnnx`], and [`ExportError::Run`] for a file without a sound contract.
 pub fn model_version(prefix: &str, onnx: &[u8]) -> Result<String, ExportError> {
-    Ok(version(prefix, &ModelProto::decode(onnx)?))
+    let contract = Contract::of_onnx(onnx)?;
+    Ok(version(prefix, &ModelProto::decode(onnx)?, &contract))
 }
 
-fn version(prefix: &str, model: &ModelProto) -> String {
+fn version(prefix: &str, model: &ModelProto, contract: &Contract) -> String {
     let graph = model.graph.as_ref().map(Message::encode_to_vec);
-    let digest = Sha256::digest(graph.unwrap_or_default());
-    let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{prefix}-{}", &digits[..VERSION_DIGITS])
+    let Contract {
+        unit,
+        input,
+        preprocessing,
+        postprocessing,
+        ..
+    } = contract;
+    let behaviour = serde_json::json!([unit, input, preprocessing, postprocessing]).to_string();
+    let mut contents = graph.unwrap_or_default();
+    contents.extend(behaviour.into_bytes());
+    format!("{prefix}-{}", &sha256_hex(&contents)[..VERSION_DIGITS])
 }
 
 fn model(

@@ -14,6 +14,9 @@ use crate::imaging::page::Layout;
 /// More fields than any directory in use has; bounds the work on directories that overlap.
 const MAX_FIELDS: u64 = 4096;
 
+/// The most bytes that compressed data may be longer than twice its pixels; no encoder comes near either.
+const MAX_COMPRESSED_EXCESS: u64 = 256;
+
 /// TIFF 6.0, section 15: tile sides are multiples of 16. It also bounds the number of tiles.
 const TILE_MULTIPLE: u64 = 16;
 
@@ -470,7 +473,7 @@ impl<'a> Directory<'a> {
     }
 
     /// Checks that the strips or tiles are as many as the page needs, and lie in the file.
-    fn check_chunks(&self, header: &PageHeader, budget: &Budget) -> Result<(), ImagingError> {
+    fn check_chunks(&self, header: &PageHeader, budget: &mut Budget) -> Result<(), ImagingError> {
         let (width, height) = (u64::from(header.width), u64::from(header.height));
         let planes = if header.planar {
             header.layout.channels() as u64
@@ -504,7 +507,13 @@ impl<'a> Directory<'a> {
             )
         };
         let chunks_down = height.div_ceil(chunk_height);
-        let chunks = width.div_ceil(chunk_width) * chunks_down * planes;
+        let chunks_across = width.div_ceil(chunk_width);
+        let chunks = chunks_across * chunks_down * planes;
+        budget.admit_padding(
+            chunks_across * chunk_width - width,
+            height,
+            header.pixel_bytes(),
+        )?;
         let (Some(offsets), Some(byte_counts)) =
             (self.numbers(offsets)?, self.numbers(byte_counts)?)
         else {
@@ -527,10 +536,17 @@ impl<'a> Directory<'a> {
             } else {
                 chunk_height.min(height - chunk % chunks_down * chunk_height)
             };
-            if uncompressed && byte_count < rows * row_bytes {
+            let pixel_bytes = rows * row_bytes;
+            let mismatched = if uncompressed {
+                byte_count < pixel_bytes
+            } else {
+                // LZW, Deflate and PackBits all know codes that stand for nothing. Chunks may share them, so that a
+                // small file could keep the decoder busy for hours without a pixel coming out.
+                byte_count > 2 * pixel_bytes + MAX_COMPRESSED_EXCESS
+            };
+            if mismatched {
                 return Err(damaged(format!(
-                    "strip or tile {chunk} of {byte_count} bytes, its pixels take {}",
-                    rows * row_bytes
+                    "strip or tile {chunk} of {byte_count} bytes, its pixels take {pixel_bytes}"
                 )));
             }
         }
