@@ -14,6 +14,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use glioseg_shared::digest::sha256_hex;
 use glioseg_shared::imaging::phantom::{Phantom, PhantomConfig};
 use glioseg_shared::imaging::{
     CHANNELS, Intensity, Mask, Slice, encode_mask_tiff, encode_slice_tiff,
@@ -156,6 +157,19 @@ impl Study {
         names.retain(|name| !name.ends_with(".lock"));
         names
     }
+}
+
+/// A threshold model whose contract names another split: digests are all of one length, which no length field notices.
+fn with_split_digest(mut onnx: Vec<u8>, digest: &str) -> Vec<u8> {
+    let stated = sha256_hex(b"");
+    for start in 0..=onnx.len() - stated.len() {
+        if onnx[start..].starts_with(stated.as_bytes()) {
+            onnx[start..start + digest.len()].copy_from_slice(digest.as_bytes());
+        }
+    }
+    let contract = Contract::of_onnx(&onnx).unwrap();
+    assert_eq!(contract.provenance.split_digest, digest);
+    onnx
 }
 
 fn square() -> (Slice, Mask) {
@@ -331,7 +345,10 @@ fn a_folder_holds_one_run() {
     fs::write(study.path("data/p1/new.tif"), encode_slice_tiff(&slice)).unwrap();
     fs::write(study.path("data/p1/new_mask.tif"), encode_mask_tiff(&mask)).unwrap();
     let said = refusal(&mut study.fit("out", 1));
-    assert_says(&said, &["checkpoint.bin", "data differs", "--out"]);
+    assert_says(
+        &said,
+        &["checkpoint.bin", "data or device differs", "--out"],
+    );
     assert!(study.read("out/checkpoint.bin") == held);
 
     fs::write(study.path("out/checkpoint.bin"), &held[..held.len() / 2]).unwrap();
@@ -679,13 +696,16 @@ fn the_better_model_serves_whatever_is_claimed() {
         split: "validation".to_owned(),
         summary: perfect.clone(),
     };
-    // Only the tumour, all of the brain, nothing.
-    for (version, level, claims) in [
-        ("good", 0.6, Vec::new()),
-        ("fair", 0.2, Vec::new()),
-        ("poor", 0.9, vec![claim()]),
+    // Only the tumour, all of the brain, nothing; and one from elsewhere.
+    let digest = Split::read(&study.split()).unwrap().digest();
+    for (version, level, claims, digest) in [
+        ("good", 0.6, Vec::new(), digest.as_str()),
+        ("fair", 0.2, Vec::new(), &digest),
+        ("poor", 0.9, vec![claim()], &digest),
+        ("strange", 0.6, Vec::new(), &sha256_hex(b"another split")),
     ] {
         let onnx = threshold_model(version, level, 16, claims);
+        let onnx = with_split_digest(onnx, digest);
         fs::write(study.path(&format!("{version}.onnx")), onnx).unwrap();
     }
     let publish = |version: &str| {
@@ -718,6 +738,9 @@ fn the_better_model_serves_whatever_is_claimed() {
     assert_says(&said, &["now serves good", "1.0000"]);
     let said = succeed(&mut judged("fair"));
     assert_says(&said, &["keeps serving good"]);
+    let said = refusal(&mut judged("strange"));
+    assert_says(&said, &["strange.onnx: trained by another split"]);
+    assert!(!study.path("store/models/strange").exists());
 
     // The serving model's card is made to look bad; the poor one's contract looks perfect already.
     let card = study.path("store/models/good/model.json");
