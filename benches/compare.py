@@ -26,7 +26,18 @@ import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
-BENCHES = ("imaging", "scoring", "inference", "training")
+BENCHES = ("imaging", "scoring", "inference", "candidates", "training")
+CANDIDATES = (
+    "lean-small",
+    "lean-small-norm",
+    "lean-medium-norm",
+    "lean-fine-norm",
+    "lean-tiny-norm",
+    "unet-8",
+    "unet-16",
+    "unet-32",
+    "attention-unet-8",
+)
 SLICES = 24
 BATCH = 16
 
@@ -54,6 +65,8 @@ def rows(models, threads):
         ours = f"network/{model.stem}"
         yield Row(f"network {model.stem}", "inference", ours, "network", "ONNX Runtime", 1, model=model)
         yield Row(f"segment with {model.stem}", "inference", f"segment/{model.stem}", slices=1, model=model)
+    for name in CANDIDATES:
+        yield Row(f"candidate {name}", "candidates", f"candidate/{name}", slices=1)
     for name, ours, peer in [
         ("training step, UNet f=16", "step", "training_step"),
         ("original transforms", "augmentation_original", "augmentation_original"),

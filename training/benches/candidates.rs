@@ -31,14 +31,12 @@ fn candidates(criterion: &mut Criterion) {
         .map(|i| (i % 251) as f32 / 250.0)
         .collect();
     for name in CANDIDATES {
-        let network: Architecture = name.parse().expect("a known network");
-        let graph = network.graph(0.0);
+        let architecture: Architecture = name.parse().expect("a known network");
+        let graph = architecture.graph(0.0);
         let weights = fresh_weights(&graph, &mut ChaCha8Rng::seed_from_u64(0));
         let onnx = bare_onnx(&graph, &weights, SIDE, SIDE).expect("the weights were made for it");
         let network = Network::from_onnx(&onnx).expect("an exported network loads");
-        let cost = graph.multiply_accumulates(SIDE, SIDE) / 1_000_000;
-        let label = format!("{name}, {cost} MMAC, {} parameters", graph.parameters());
-        criterion.bench_function(&label, |bencher| {
+        criterion.bench_function(&format!("candidate/{name}"), |bencher| {
             bencher.iter(|| {
                 network
                     .logits(black_box(&image))
