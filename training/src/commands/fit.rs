@@ -81,13 +81,13 @@ pub(crate) struct FitArgs {
     #[arg(long, default_value = "lean-small-norm")]
     network: Architecture,
     /// Dropout rate.
-    #[arg(long, default_value_t = 0.0, value_parser = fraction)]
+    #[arg(long, default_value_t = 0.1, value_parser = fraction)]
     dropout: f64,
     /// Loss.
     #[arg(long, value_enum, default_value_t = Loss::BatchDiceCe)]
     loss: Loss,
     /// Epochs.
-    #[arg(long, default_value_t = 18, value_parser = positive())]
+    #[arg(long, default_value_t = 16, value_parser = positive())]
     epochs: usize,
     /// Slices a step.
     #[arg(long, default_value_t = 16, value_parser = positive())]
