@@ -357,6 +357,6 @@ fn what_cannot_be_exported_is_refused() {
     invalid.postprocessing.threshold = 2.0;
     let outcome = onnx(&graph, &weights, "test", invalid);
     assert!(matches!(outcome, Err(ExportError::Contract(_))));
-    let outcome = with_contract(b"no file", &contract());
+    let outcome = with_contract(b"no file", "fast", contract());
     assert!(matches!(outcome, Err(ExportError::NotOnnx(_))));
 }
