@@ -564,8 +564,8 @@ mod tests {
         assert_eq!(
             (split.validation, split.test),
             (
-                vec!["p06".to_owned(), "p19".to_owned()],
-                vec!["p04".to_owned(), "p11".to_owned()]
+                vec!["p08".to_owned(), "p15".to_owned()],
+                vec!["p03".to_owned(), "p10".to_owned()]
             )
         );
     }
