@@ -42,7 +42,7 @@ pub enum FitError {
     /// The log could not be written.
     #[error("the log cannot be written: {0}")]
     Log(std::io::Error),
-    /// The folder holds a run of another recipe, on other data or on another device.
+    /// The folder holds a run of another recipe or on other data.
     #[error(
         "{}: a checkpoint of another run ({difference} differs); choose another --out, or remove it",
         path.display()
@@ -50,7 +50,7 @@ pub enum FitError {
     OtherRun {
         /// The checkpoint.
         path: PathBuf,
-        /// `recipe`, or `data or device`.
+        /// `recipe` or `data`.
         difference: &'static str,
     },
     /// The checkpoint's weights do not fit the network.
@@ -207,7 +207,7 @@ impl<'a, B: AutodiffBackend<InnerBackend: Kernels> + Kernels> Run<'a, B> {
             return Err(differs("recipe"));
         }
         if checkpoint.data != data {
-            return Err(differs("data or device"));
+            return Err(differs("data"));
         }
         let recorder = BinBytesRecorder::<FullPrecisionSettings>::default();
         let record = recorder.load(checkpoint.optimiser, device)?;
