@@ -8,7 +8,7 @@ use std::hint::black_box;
 use burn::backend::{Autodiff, Flex};
 use burn::module::AutodiffModule;
 use burn::optim::adaptor::OptimizerAdaptor;
-use burn::optim::{AdamW, AdamWConfig, GradientsParams, Optimizer};
+use burn::optim::{GradientsParams, Optimizer};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Distribution, Tensor};
 use criterion::{BatchSize, Criterion, SamplingMode, criterion_group, criterion_main};
@@ -21,7 +21,7 @@ use glioseg_training::data::cache::{Cache, CachedPatient};
 use glioseg_training::data::dataset::Dataset;
 use glioseg_training::loss::Loss;
 use glioseg_training::networks::{Network, fresh_weights, unet};
-use glioseg_training::optimise::clip_global_norm;
+use glioseg_training::optimise::{AdamW, clip_global_norm};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -46,7 +46,7 @@ impl Trainer {
         let weights = fresh_weights(&graph, &mut ChaCha8Rng::seed_from_u64(0));
         Self {
             network: Network::new(graph, weights, device).expect("the weights were made for it"),
-            optimiser: AdamWConfig::new().with_weight_decay(1e-5).init(),
+            optimiser: AdamW::new(1e-5).init(),
         }
     }
 

@@ -4,7 +4,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use burn::module::AutodiffModule;
-use burn::optim::{AdamWConfig, GradientsParams, Optimizer};
+use burn::optim::adaptor::OptimizerAdaptor;
+use burn::optim::{GradientsParams, Optimizer};
 use burn::record::{BinBytesRecorder, FullPrecisionSettings, Recorder};
 use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
@@ -13,13 +14,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::augment;
+use crate::augment::{self, Transforms};
 use crate::batches::Batches;
 use crate::checkpoint::{Checkpoint, CheckpointError, Epoch};
 use crate::files::write_atomically;
 use crate::kernels::Kernels;
+use crate::loss::Losses;
 use crate::networks::{Network, Weights, WeightsError, fresh_weights};
-use crate::optimise::clip_global_norm;
+use crate::optimise::{AdamW, clip_global_norm};
 use crate::recipe::Recipe;
 
 /// Slices of a validation batch: no gradients are kept, so it may be larger than one of training.
@@ -118,7 +120,7 @@ pub fn fit<B>(
     device: &B::Device,
 ) -> Result<Fitted, FitError>
 where
-    B: AutodiffBackend<InnerBackend: Kernels> + Kernels,
+    B: AutodiffBackend<InnerBackend: Kernels + Transforms> + Kernels + Losses,
 {
     for (part, batches) in [("training", training), ("validation", validation)] {
         if batches.is_empty() {
@@ -159,7 +161,7 @@ where
     })
 }
 
-struct Run<'a, B: AutodiffBackend> {
+struct Run<'a, B: AutodiffBackend<InnerBackend: Kernels>> {
     recipe: &'a Recipe,
     data: &'a str,
     device: B::Device,
@@ -170,9 +172,9 @@ struct Run<'a, B: AutodiffBackend> {
     history: Vec<Epoch>,
 }
 
-type Adam<B> = burn::optim::adaptor::OptimizerAdaptor<burn::optim::AdamW, Network<B>, B>;
+type Adam<B> = OptimizerAdaptor<AdamW, Network<B>, B>;
 
-impl<'a, B: AutodiffBackend<InnerBackend: Kernels> + Kernels> Run<'a, B> {
+impl<'a, B: AutodiffBackend<InnerBackend: Kernels + Transforms> + Kernels + Losses> Run<'a, B> {
     fn start_or_resume(
         recipe: &'a Recipe,
         data: &'a str,
@@ -180,10 +182,7 @@ impl<'a, B: AutodiffBackend<InnerBackend: Kernels> + Kernels> Run<'a, B> {
         device: &B::Device,
     ) -> Result<Self, FitError> {
         let graph = recipe.network.graph(recipe.dropout);
-        let optimiser = AdamWConfig::new()
-            .with_weight_decay(recipe.weight_decay as f32)
-            .with_epsilon(1e-8)
-            .init::<B, Network<B>>();
+        let optimiser = AdamW::new(recipe.weight_decay as f32).init::<B, Network<B>>();
         let Some(checkpoint) = Checkpoint::read(path)? else {
             let mut rng = ChaCha8Rng::seed_from_u64(recipe.seed);
             let weights = fresh_weights(&graph, &mut rng);

@@ -1,4 +1,5 @@
-//! Random transforms: what each does to images, and that masks go along.
+//! Random transforms: what each does to images, and that masks go along; the kernels of the CPU against tensor
+//! operations and SciPy.
 
 #![allow(clippy::unwrap_used)]
 
@@ -6,10 +7,13 @@ use burn::backend::Flex;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use glioseg_training::augment::{
-    Augmentation, Draw, Preset, apply, blur, factor_and_shift, gamma, noise, sequences, warp,
+    self, Augmentation, Draw, Preset, apply, blur, compose, factor_and_shift, gamma, noise,
+    sequences,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rayon::ThreadPoolBuilder;
+use serde_json::Value;
 
 /// Sampling positions are rounded to f32: about a hundred-thousandth of a pixel at 256 pixels.
 const ROUNDING: f32 = 1e-4;
@@ -27,6 +31,7 @@ const IDENTITY: Draw = Draw {
     sequences: [1.0; 3],
     missing: [false; 2],
     noise: 0.0,
+    noise_seed: 0,
 };
 
 fn tensor(values: Vec<f32>, shape: [usize; 4]) -> Tensor<Flex, 4> {
@@ -49,6 +54,15 @@ fn drawn(width: usize, height: usize, value: impl Fn(usize, usize) -> f32) -> Te
     let pixels = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
     let values = pixels.map(|(x, y)| value(x, y)).collect();
     tensor(values, [1, 1, height, width])
+}
+
+/// Images of any number of channels after a draw by the kernels, which tensor operations must agree with.
+fn warp(images: Tensor<Flex, 4>, draws: &[Draw], size: [usize; 2]) -> Tensor<Flex, 4> {
+    let mask = images.clone().narrow(1, 0, 1).zeros_like();
+    let (ours, _) = apply(Tensor::cat(vec![images.clone(), mask], 1), draws, size);
+    let composed = augment::warp(images, draws, size);
+    assert_close(ours.clone(), composed, ROUNDING, "kernels and operations");
+    ours
 }
 
 fn assert_close(ours: Tensor<Flex, 4>, expected: Tensor<Flex, 4>, tolerance: f32, what: &str) {
@@ -80,10 +94,17 @@ fn nothing_drawn_changes_nothing() {
     let mut rng = ChaCha8Rng::seed_from_u64(3);
     let none = Preset::None.augmentation();
     let draws = [none.draw([0, 0], &mut rng), none.draw([0, 0], &mut rng)];
-    assert_eq!(draws, [IDENTITY; 2]);
-    let (ours, our_masks) = apply(stack, &draws, [256, 256]);
-    assert_close(ours, images, ROUNDING, "images");
-    assert_close(our_masks, masks, 0.0, "masks");
+    let but_for_the_seed = draws.map(|draw| Draw {
+        noise_seed: 0,
+        ..draw
+    });
+    assert_eq!(but_for_the_seed, [IDENTITY; 2]);
+    let (ours, our_masks) = apply(stack.clone(), &draws, [256, 256]);
+    assert_close(ours, images.clone(), 0.0, "images");
+    assert_close(our_masks, masks.clone(), 0.0, "masks");
+    let (composed, composed_masks) = compose(stack, &draws, [256, 256]);
+    assert_close(composed, images, ROUNDING, "images, composed");
+    assert_close(composed_masks, masks, 0.0, "masks, composed");
 }
 
 #[test]
@@ -303,6 +324,13 @@ fn contrast_and_brightness_are_a_factor_and_a_shift() {
     assert_close(ours, expected, 1e-6, "factor and shift");
 }
 
+/// Images of any number of channels with the draws' noise, by the kernels.
+fn noise_by_kernels(images: Tensor<Flex, 4>, draws: &[Draw]) -> Tensor<Flex, 4> {
+    let [_, _, height, width] = images.dims();
+    let mask = images.clone().narrow(1, 0, 1).zeros_like();
+    apply(Tensor::cat(vec![images, mask], 1), draws, [width, height]).0
+}
+
 #[test]
 fn noise_is_normal_with_each_samples_deviation() {
     const COUNT: usize = 3 * 96 * 96;
@@ -310,28 +338,78 @@ fn noise_is_normal_with_each_samples_deviation() {
     let images = random([3, 3, 96, 96], 13);
     let deviations = [0.0, 0.02, 0.1];
     let draws = deviations.map(|noise| Draw { noise, ..IDENTITY });
-    let added = plain(noise(images.clone(), &draws).sub(images));
-    for (values, deviation) in added.chunks_exact(COUNT).zip(deviations) {
-        let moment = |power: i32| {
-            let sum: f64 = values.iter().map(|&v| f64::from(v).powi(power)).sum();
-            sum / COUNT as f64
-        };
-        let deviation = f64::from(deviation);
-        // Five standard errors of each moment; the fourth tells a normal distribution (3) from a uniform one (1.8).
-        let unit = 5.0 / (COUNT as f64).sqrt();
-        assert!(moment(1).abs() <= unit * deviation, "mean {}", moment(1));
-        let variance = deviation.powi(2);
+    for noisy in [
+        noise(images.clone(), &draws),
+        noise_by_kernels(images.clone(), &draws),
+    ] {
+        let added = plain(noisy.sub(images.clone()));
+        for (values, deviation) in added.chunks_exact(COUNT).zip(deviations) {
+            let moment = |power: i32| {
+                let sum: f64 = values.iter().map(|&v| f64::from(v).powi(power)).sum();
+                sum / COUNT as f64
+            };
+            let deviation = f64::from(deviation);
+            // Five standard errors of each moment; the fourth tells a normal distribution (3) from a uniform one (1.8).
+            let unit = 5.0 / (COUNT as f64).sqrt();
+            assert!(moment(1).abs() <= unit * deviation, "mean {}", moment(1));
+            let variance = deviation.powi(2);
+            assert!(
+                (moment(2) - variance).abs() <= unit * 1.5 * variance,
+                "{}",
+                moment(2)
+            );
+            let fourth = 3.0 * variance.powi(2);
+            assert!(
+                (moment(4) - fourth).abs() <= unit * 3.3 * fourth,
+                "{}",
+                moment(4)
+            );
+        }
+    }
+}
+
+/// The whole distribution, by the share of values below each of a few limits, and no likeness of values to their
+/// neighbours or to those half a block on, which are made from the same random bits.
+#[test]
+fn noise_of_the_kernels_is_white_and_has_the_tails_of_a_normal_distribution() {
+    const COUNT: usize = 3 * 400 * 400;
+    let images = Tensor::<Flex, 4>::zeros([1, 3, 400, 400], &Default::default());
+    let draw = Draw {
+        noise: 1.0,
+        noise_seed: 16,
+        ..IDENTITY
+    };
+    let values = plain(noise_by_kernels(images, &[draw]));
+    // The normal distribution function at these limits.
+    for (limit, expected) in [
+        (-4.0, 3.167_1e-5),
+        (-3.0, 1.349_9e-3),
+        (-2.0, 0.022_750),
+        (-1.0, 0.158_655),
+        (-0.25, 0.401_294),
+        (0.0, 0.5),
+        (0.5, 0.691_462),
+        (1.5, 0.933_193),
+        (2.5, 0.993_790),
+        (3.5, 0.999_767),
+    ] {
+        let found = values.iter().filter(|&&v| v < limit).count() as f64 / COUNT as f64;
+        let error = (expected * (1.0 - expected) / COUNT as f64).sqrt();
         assert!(
-            (moment(2) - variance).abs() <= unit * 1.5 * variance,
-            "{}",
-            moment(2)
+            (found - expected).abs() < 5.0 * error,
+            "{found} below {limit}"
         );
-        let fourth = 3.0 * variance.powi(2);
-        assert!(
-            (moment(4) - fourth).abs() <= unit * 3.3 * fourth,
-            "{}",
-            moment(4)
-        );
+    }
+    for lag in [1, 2, 400, 512, 1024, 400 * 400] {
+        for power in [1, 2] {
+            let centred = |v: f32| f64::from(v).powi(power) - f64::from(power - 1);
+            let pairs = values.iter().zip(&values[lag..]);
+            let sum: f64 = pairs.map(|(&a, &b)| centred(a) * centred(b)).sum();
+            let count = (COUNT - lag) as f64;
+            // The square of a normal number has a variance of 2.
+            let limit = 5.0 * f64::from(power).powi(1) / count.sqrt();
+            assert!((sum / count).abs() < limit, "lag {lag}, power {power}");
+        }
     }
 }
 
@@ -446,4 +524,154 @@ fn missing_sequences_become_flair_and_each_keeps_its_own_factor() {
     ];
     let expected = Tensor::cat(vec![first, Tensor::cat(second, 1)], 0);
     assert_close(ours, expected, ROUNDING, "sequences");
+}
+
+fn numbers(value: &Value) -> Vec<f32> {
+    let numbers = value.as_array().unwrap().iter();
+    numbers.map(|v| v.as_f64().unwrap() as f32).collect()
+}
+
+fn array<const N: usize>(value: &Value) -> [f32; N] {
+    numbers(value).try_into().unwrap()
+}
+
+#[test]
+fn transforms_are_scipys() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/goldens/transforms/transforms.json"
+    );
+    let golden: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let [width, height] = array(&golden["size"]).map(|pixels| pixels as usize);
+    let stack = tensor(numbers(&golden["stack"]), [1, 4, height, width]);
+    for case in golden["cases"].as_array().unwrap() {
+        let drawn = &case["draw"];
+        let number = |name: &str| drawn[name].as_f64().unwrap() as f32;
+        let flag = |value: &Value| value.as_bool().unwrap();
+        let draw = Draw {
+            mirror_columns: flag(&drawn["mirror_columns"]),
+            mirror_rows: flag(&drawn["mirror_rows"]),
+            angle: number("angle"),
+            zoom: number("zoom"),
+            offset: array(&drawn["offset"]),
+            gamma: number("gamma"),
+            blur: number("blur"),
+            factor: number("factor"),
+            shift: number("shift"),
+            sequences: array(&drawn["sequences"]),
+            missing: [flag(&drawn["missing"][0]), flag(&drawn["missing"][1])],
+            ..IDENTITY
+        };
+        let size = array(&case["size"]).map(|pixels| pixels as usize);
+        let [columns, rows] = size;
+        let images = tensor(numbers(&case["images"]), [1, 3, rows, columns]);
+        let mask = tensor(numbers(&case["mask"]), [1, 1, rows, columns]);
+        // Sampling positions of the operations are rounded to f32, those of the kernels are not.
+        for (transform, tolerance) in [(apply as Transform, 1e-6), (compose, 1e-5)] {
+            let (ours, our_mask) = transform(stack.clone(), &[draw], size);
+            assert_close(ours, images.clone(), tolerance, &format!("{draw:?}"));
+            assert_close(our_mask, mask.clone(), 0.0, &format!("mask of {draw:?}"));
+        }
+    }
+}
+
+type Transform = fn(Tensor<Flex, 4>, &[Draw], [usize; 2]) -> (Tensor<Flex, 4>, Tensor<Flex, 4>);
+
+/// Smooth, as images are: there a sampling position may be off by a hundred-thousandth of a pixel.
+fn smooth_stack(samples: usize) -> Tensor<Flex, 4> {
+    let wave = |x: usize, y: usize, pitch: f32| (x as f32 * pitch).sin() * (y as f32 * 0.11).cos();
+    let planes =
+        [0.13, 0.07, 0.17, 0.09].map(|pitch| drawn(96, 80, |x, y| 0.5 + 0.4 * wave(x, y, pitch)));
+    Tensor::cat(planes.to_vec(), 1).repeat_dim(0, samples)
+}
+
+#[test]
+fn kernels_and_operations_agree_on_whole_batches() {
+    const SIZE: [usize; 2] = [64, 56];
+    let mut rng = ChaCha8Rng::seed_from_u64(22);
+    let noiseless = Augmentation {
+        noise: 0.0,
+        ..Preset::Strong.augmentation()
+    };
+    let draws: Vec<_> = (0..96)
+        .map(|_| noiseless.draw([32, 24], &mut rng))
+        .collect();
+    // Changes of intensity meet in one sample, too.
+    assert!(draws.iter().any(|d| d.gamma != 1.0 && d.blur != 0.0));
+    let stack = smooth_stack(draws.len());
+    let (ours, our_masks) = apply(stack.clone(), &draws, SIZE);
+    let (composed, masks) = compose(stack.clone(), &draws, SIZE);
+    assert_close(ours, composed, 1e-5, "images");
+    // Where the sampled mask is a half but for rounding, either side is right.
+    let sampled = plain(augment::warp(stack.narrow(1, 3, 1), &draws, SIZE));
+    let masks = plain(our_masks).into_iter().zip(plain(masks));
+    for ((ours, composed), sampled) in masks.zip(sampled) {
+        assert!(ours == composed || (sampled - 0.5).abs() < 1e-5);
+    }
+}
+
+#[test]
+fn views_are_transformed_as_what_they_show() {
+    let stack = random([3, 4, 20, 24], 23);
+    let mut rng = ChaCha8Rng::seed_from_u64(24);
+    let draws = [(); 2].map(|()| Preset::Strong.augmentation().draw([8, 4], &mut rng));
+    let bits = |stack: Tensor<Flex, 4>| {
+        let (images, masks) = apply(stack, &draws, [12, 16]);
+        (bits_of(images), bits_of(masks))
+    };
+    let view = stack.narrow(0, 1, 2).swap_dims(2, 3);
+    let copy = tensor(plain(view.clone()), view.dims());
+    assert!(bits(view) == bits(copy));
+}
+
+fn bits_of(tensor: Tensor<Flex, 4>) -> Vec<u32> {
+    plain(tensor).into_iter().map(f32::to_bits).collect()
+}
+
+#[test]
+fn neither_threads_nor_the_rest_of_the_batch_change_a_bit_of_a_sample() {
+    let stack = random([16, 4, 64, 64], 25);
+    let mut rng = ChaCha8Rng::seed_from_u64(26);
+    let draws: Vec<_> = (0..16)
+        .map(|_| Preset::Strong.augmentation().draw([16, 16], &mut rng))
+        .collect();
+    assert!(draws.iter().any(|draw| draw.noise > 0.0));
+    let transform = |stack: Tensor<Flex, 4>, draws: &[Draw]| {
+        let (images, masks) = apply(stack, draws, [48, 48]);
+        (bits_of(images), bits_of(masks))
+    };
+    let with = |threads| {
+        let pool = ThreadPoolBuilder::new().num_threads(threads).build();
+        pool.unwrap().install(|| transform(stack.clone(), &draws))
+    };
+    let (images, masks) = with(1);
+    for threads in [2, 5] {
+        assert!(
+            with(threads) == (images.clone(), masks.clone()),
+            "{threads} threads"
+        );
+    }
+    for (sample, draw) in draws.iter().enumerate() {
+        let alone = transform(stack.clone().narrow(0, sample, 1), &[*draw]);
+        let of = |all: &[u32]| {
+            let each = all.len() / draws.len();
+            all[sample * each..(sample + 1) * each].to_vec()
+        };
+        assert!(alone == (of(&images), of(&masks)), "sample {sample}");
+    }
+}
+
+#[test]
+fn noise_follows_its_seed() {
+    let stack = random([1, 4, 16, 16], 27);
+    let noisy = |noise_seed: u64| {
+        let draw = Draw {
+            noise: 0.05,
+            noise_seed,
+            ..IDENTITY
+        };
+        bits_of(apply(stack.clone(), &[draw], [16, 16]).0)
+    };
+    assert!(noisy(1) == noisy(1), "the same seed");
+    assert!(noisy(1) != noisy(2), "another seed");
 }

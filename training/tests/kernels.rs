@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use burn::backend::{Autodiff, Flex};
+use burn::tensor::activation::relu;
 use burn::tensor::backend::Backend;
 use burn::tensor::module::{conv_transpose2d, conv2d};
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions, FloatTensor};
@@ -305,6 +306,61 @@ fn enlarging_repeats_every_pixel() {
     }
 }
 
+#[test]
+fn rectifiers_are_burns() {
+    for image in IMAGES {
+        assert_same(
+            "parametric rectifier",
+            image,
+            [1],
+            1,
+            |x, slope, _| tensor(Cpu::rectify(primitive(x), primitive(slope))),
+            |x, slope, _| relu(x.clone()) - relu(-x) * slope.reshape([1; 4]),
+        );
+    }
+}
+
+/// As in PyTorch, where burn's composition has no gradient at all.
+#[test]
+fn the_gradient_of_a_rectified_zero_is_that_of_a_negative_value() {
+    let x = Tensor::<Flex, 4>::from_data([[[[-1.0, 0.0, 2.0]]]], &Default::default());
+    let slope = Tensor::<Flex, 1>::from_data([0.25], &Default::default());
+    let gradient = x.ones_like();
+    let (by_x, by_slope) =
+        Flex::rectify_backward(primitive(x), primitive(slope), primitive(gradient));
+    assert_eq!(values(tensor::<Flex, 4>(by_x)), [0.25, 0.25, 1.0]);
+    assert_eq!(values(tensor::<Flex, 1>(by_slope)), [-1.0]);
+}
+
+#[test]
+fn concatenations_are_burns() {
+    for image in IMAGES {
+        let [batch, _, height, width] = image;
+        // Of views the second operand comes transposed.
+        let upright = |x: &Tensor<Cpu, 4>, s: Tensor<Cpu, 4>| {
+            if s.dims()[2..] == x.dims()[2..] {
+                s
+            } else {
+                s.swap_dims(2, 3)
+            }
+        };
+        assert_same(
+            "concatenation",
+            image,
+            [batch, 3, height, width],
+            1,
+            |x, s, _| {
+                let s = upright(&x, s);
+                tensor(Cpu::concatenate(primitive(x), primitive(s)))
+            },
+            |x, s, _| {
+                let s = upright(&x, s);
+                Tensor::cat(vec![x, s], 1)
+            },
+        );
+    }
+}
+
 /// The bits of every result of every kernel.
 fn all_bits(image: [usize; 4]) -> Vec<Vec<u32>> {
     let channels = image[1];
@@ -355,6 +411,15 @@ fn all_bits(image: [usize; 4]) -> Vec<Vec<u32>> {
             keep(primitive(tensor::<Flex, 3>(column).unsqueeze::<4>()));
         }
     }
+    let gradient = || primitive(random::<Flex, 4>(4, image));
+    keep(Flex::rectify(x(), vector(2, 1)));
+    let (by_x, by_slope) = Flex::rectify_backward(x(), vector(2, 1), gradient());
+    keep(by_x);
+    keep(primitive(tensor::<Flex, 1>(by_slope).reshape([1; 4])));
+    keep(Flex::concatenate(x(), gradient()));
+    let (by_a, by_b) = Flex::concatenate_backward(gradient(), 5);
+    keep(by_a);
+    keep(by_b);
     keep(Flex::enlarge(x()));
     keep(Flex::enlarge_backward(primitive(random::<Flex, 4>(
         4, image,

@@ -1,4 +1,5 @@
-//! Losses and their gradients against MONAI and PyTorch, and far outside the ordinary range.
+//! Losses and their gradients against MONAI and PyTorch, and far outside the ordinary range; the kernels of the CPU
+//! against tensor operations.
 
 #![allow(clippy::unwrap_used)]
 
@@ -8,7 +9,10 @@ use std::path::Path;
 
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{Tensor, TensorData};
-use glioseg_training::loss::{Loss, dice};
+use glioseg_training::loss::{Loss, compose, dice};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rayon::ThreadPoolBuilder;
 use serde::Deserialize;
 
 type B = Autodiff<Flex>;
@@ -159,5 +163,71 @@ fn losses_and_gradients_are_finite_up_to_ten_thousand() {
                 "{what}: {gradient:?}"
             );
         }
+    }
+}
+
+const LOSSES: [Loss; 3] = [Loss::DiceFocal, Loss::DiceCe, Loss::BatchDiceCe];
+
+/// Logits of -12..12, and targets of which two thirds are 0 or 1 and the others between.
+fn random(shape: [usize; 4]) -> (Tensor<B, 4>, Tensor<B, 4>) {
+    let mut rng = ChaCha8Rng::seed_from_u64(31);
+    let count = shape.iter().product();
+    let logits: Vec<f32> = (0..count).map(|_| rng.random_range(-12.0..12.0)).collect();
+    let targets: Vec<f32> = (0..count)
+        .map(|_| rng.random_range(-1.0f32..2.0).clamp(0.0, 1.0))
+        .collect();
+    (tensor(&logits, shape), tensor(&targets, shape))
+}
+
+/// Value and gradient by the logits of twice a loss.
+fn doubled(
+    logits: Tensor<B, 4>,
+    target: Tensor<B, 4>,
+    loss: impl Fn(Tensor<B, 4>, Tensor<B, 4>) -> Tensor<B, 1>,
+) -> (f32, Vec<f32>) {
+    let logits = logits.require_grad();
+    // A view: its rows lie as columns in memory.
+    let seen = logits.clone().swap_dims(2, 3);
+    let value = loss(seen, target.swap_dims(2, 3)).mul_scalar(2.0);
+    let gradient = logits.grad(&value.backward()).unwrap();
+    (value.into_scalar(), gradient.into_data().to_vec().unwrap())
+}
+
+#[test]
+fn kernels_and_operations_agree() {
+    for shape in [[3, 1, 37, 41], [1, 1, 1, 5], [2, 2, 64, 48]] {
+        let (logits, target) = random(shape);
+        for loss in LOSSES {
+            let what = format!("{loss:?} of {shape:?}");
+            let ours = doubled(logits.clone(), target.clone(), |x, t| loss.forward(x, t));
+            let theirs = doubled(logits.clone(), target.clone(), |x, t| compose(loss, x, t));
+            assert_close(f64::from(ours.0), f64::from(theirs.0), &what);
+            assert_eq!(ours.1.len(), theirs.1.len(), "{what}");
+            let largest = theirs.1.iter().fold(0.0f32, |most, g| most.max(g.abs()));
+            for (i, (ours, theirs)) in ours.1.iter().zip(&theirs.1).enumerate() {
+                let difference = (ours - theirs).abs();
+                assert!(difference <= 1e-5 * largest, "{what}: gradient {i}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    let with = |threads| {
+        let pool = ThreadPoolBuilder::new().num_threads(threads).build();
+        pool.unwrap().install(|| {
+            let (logits, target) = random([8, 1, 32, 48]);
+            LOSSES.map(|loss| {
+                let (value, gradient) =
+                    doubled(logits.clone(), target.clone(), |x, t| loss.forward(x, t));
+                let bits = gradient.into_iter().map(f32::to_bits);
+                (value.to_bits(), bits.collect::<Vec<_>>())
+            })
+        })
+    };
+    let alone = with(1);
+    for threads in [2, 5] {
+        assert!(with(threads) == alone, "{threads} threads");
     }
 }

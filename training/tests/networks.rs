@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use burn::backend::{Autodiff, Flex};
 use burn::module::AutodiffModule;
-use burn::optim::{AdamWConfig, GradientsParams, Optimizer};
+use burn::optim::{GradientsParams, Optimizer};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use glioseg_training::loss::Loss;
 use glioseg_training::networks::{Graph, Network, Weights, attention_unet, unet};
-use glioseg_training::optimise::clip_global_norm;
+use glioseg_training::optimise::{AdamW, clip_global_norm};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
@@ -105,12 +105,8 @@ fn train(name: &str, graph: Graph, norm_tolerance: f64) -> Network<Flex> {
     let golden = Tensors::read(&format!("{name}_f4_training"));
     let device = Default::default();
     let mut network = Network::<B>::new(graph, golden.below("weights."), &device).unwrap();
-    let mut optimiser = AdamWConfig::new()
-        .with_beta_1(steps.betas[0])
-        .with_beta_2(steps.betas[1])
-        .with_epsilon(steps.eps)
-        .with_weight_decay(steps.weight_decay)
-        .init::<B, Network<B>>();
+    assert_eq!((steps.betas, steps.eps), ([0.9, 0.999], 1e-8), "defaults");
+    let mut optimiser = AdamW::new(steps.weight_decay).init::<B, Network<B>>();
     let images: Tensor<B, 4> = golden.tensor("input");
     let target: Tensor<B, 4> = golden.tensor("target");
     for (step, (&loss, &norm)) in steps.losses.iter().zip(&steps.norms).enumerate() {

@@ -11,14 +11,14 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 use glioseg_shared::imaging::grid::Fit;
 use glioseg_shared::model::contract::Provenance;
-use glioseg_training::augment::Preset;
+use glioseg_training::augment::{Preset, Transforms};
 use glioseg_training::batches::Batches;
 use glioseg_training::data::cache::{Cache, CachedPatient};
 use glioseg_training::data::dataset::Dataset;
 use glioseg_training::data::split::Split;
 use glioseg_training::fit::fit;
 use glioseg_training::kernels::Kernels;
-use glioseg_training::loss::Loss;
+use glioseg_training::loss::{Loss, Losses};
 use glioseg_training::optimise::Schedule;
 use glioseg_training::package::{GRID, draft, input, package};
 use glioseg_training::recipe::{Architecture, Recipe};
@@ -207,7 +207,7 @@ pub(crate) fn run(args: &FitArgs) -> Outcome {
 
 fn train<B>(args: &FitArgs, device: &B::Device) -> Outcome
 where
-    B: AutodiffBackend<InnerBackend: Kernels> + Kernels,
+    B: AutodiffBackend<InnerBackend: Kernels + Transforms> + Kernels + Losses,
 {
     let recipe = args.recipe();
     let dataset = Dataset::open(&args.data)?;

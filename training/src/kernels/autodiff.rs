@@ -8,7 +8,7 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::ops::FloatTensor;
 
-use super::{Group, Kernels, Normalised};
+use super::{Group, Kernels, Normalised, tensor};
 
 impl<B: Kernels, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
     fn convolution(
@@ -71,6 +71,32 @@ impl<B: Kernels, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
             output,
             mean: <Self as AutodiffBackend>::from_inner(mean),
             variance: <Self as AutodiffBackend>::from_inner(variance),
+        }
+    }
+
+    fn rectify(x: FloatTensor<Self>, slope: FloatTensor<Self>) -> FloatTensor<Self> {
+        let (px, pslope) = (x.primitive.clone(), slope.primitive.clone());
+        let output = B::rectify(px.clone(), pslope.clone());
+        match RectifyBackward
+            .prepare::<C>([x.node, slope.node])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prep) => prep.finish((px, pslope), output),
+            OpsKind::UnTracked(prep) => prep.finish(output),
+        }
+    }
+
+    fn concatenate(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        let channels = tensor::<B, 4>(a.primitive.clone()).dims()[1];
+        let output = B::concatenate(a.primitive, b.primitive);
+        match ConcatenateBackward
+            .prepare::<C>([a.node, b.node])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prep) => prep.finish(channels, output),
+            OpsKind::UnTracked(prep) => prep.finish(output),
         }
     }
 
@@ -148,6 +174,42 @@ impl<B: Kernels> Backward<B, 3> for NormaliseBackward {
         let (by_x, by_scale, by_shift) =
             B::normalise_backward(x, scale, mean, variance, gradient, group);
         for (node, gradient) in ops.parents.into_iter().zip([by_x, by_scale, by_shift]) {
+            if let Some(node) = node {
+                gradients.register::<B>(node.id, gradient);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct RectifyBackward;
+
+impl<B: Kernels> Backward<B, 2> for RectifyBackward {
+    type State = (FloatTensor<B>, FloatTensor<B>);
+
+    fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let (x, slope) = ops.state;
+        let (by_x, by_slope) = B::rectify_backward(x, slope, gradient);
+        for (node, gradient) in ops.parents.into_iter().zip([by_x, by_slope]) {
+            if let Some(node) = node {
+                gradients.register::<B>(node.id, gradient);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct ConcatenateBackward;
+
+impl<B: Kernels> Backward<B, 2> for ConcatenateBackward {
+    /// Channels of the first operand.
+    type State = usize;
+
+    fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let (by_a, by_b) = B::concatenate_backward(gradient, ops.state);
+        for (node, gradient) in ops.parents.into_iter().zip([by_a, by_b]) {
             if let Some(node) = node {
                 gradients.register::<B>(node.id, gradient);
             }

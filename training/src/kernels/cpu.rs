@@ -7,9 +7,11 @@ use burn::tensor::TensorData;
 use burn::tensor::ops::FloatTensor;
 use rayon::prelude::*;
 
+use super::groups::{inverse, place, pooled};
 use super::matrix::{Matrix, add_product};
 use super::patches::Walk;
-use super::{EPSILON, Group, Kernels, Normalised, upconvolution_padding};
+use super::sums::{sum, sum_of_pairs};
+use super::{AdamStep, Group, Kernels, Normalised, adamw, pointwise, upconvolution_padding};
 
 type Flat = FloatTensor<Flex>;
 
@@ -238,7 +240,7 @@ impl Kernels for Flex {
             .map(|(plane, (x, g))| {
                 let (_, statistic) = place(plane, channels, group);
                 let (centre, inverse) = (mean[statistic], inverse(variance[statistic]));
-                let along = sum_of_products(x, g, centre);
+                let along = sum_of_pairs(x, g, |x, g| (x - centre) * g);
                 [sum(g, |v| v), along * f64::from(inverse)]
             })
             .collect();
@@ -275,6 +277,42 @@ impl Kernels for Flex {
             tensor(by_x, [batch, channels, height, width]),
             vector(by_scale),
             vector(by_shift),
+        )
+    }
+
+    fn rectify(x: Flat, slope: Flat) -> Flat {
+        let (x, slope) = (x.to_contiguous(), slope.to_contiguous());
+        let y = pointwise::rectify(x.storage(), slope.storage()[0]);
+        tensor(y, shape(&x))
+    }
+
+    fn rectify_backward(x: Flat, slope: Flat, gradient: Flat) -> (Flat, Flat) {
+        let (x, slope) = (x.to_contiguous(), slope.to_contiguous());
+        // Nobody else holds a gradient as a rule, and then this changes it in place.
+        let mut by_x = contiguous(gradient);
+        let by_slope =
+            pointwise::rectify_backward(x.storage(), slope.storage()[0], by_x.storage_mut());
+        (by_x, vector(vec![by_slope]))
+    }
+
+    fn concatenate(a: Flat, b: Flat) -> Flat {
+        let (a, b) = (a.to_contiguous(), b.to_contiguous());
+        let [batch, first, height, width] = shape(&a);
+        let [_, second, ..] = shape(&b);
+        let each = [first, second].map(|channels| channels * height * width);
+        let both = pointwise::concatenate(a.storage(), b.storage(), each);
+        tensor(both, [batch, first + second, height, width])
+    }
+
+    fn concatenate_backward(gradient: Flat, channels: usize) -> (Flat, Flat) {
+        let gradient = gradient.to_contiguous();
+        let [batch, all, height, width] = shape(&gradient);
+        let channels = [channels, all - channels];
+        let each = channels.map(|channels| channels * height * width);
+        let [a, b] = pointwise::separate(gradient.storage(), each);
+        (
+            tensor(a, [batch, channels[0], height, width]),
+            tensor(b, [batch, channels[1], height, width]),
         )
     }
 
@@ -315,10 +353,29 @@ impl Kernels for Flex {
             });
         tensor(by_x, [batch, channels, height / 2, width / 2])
     }
+
+    fn adamw<const D: usize>(
+        weights: Flat,
+        gradient: Flat,
+        moments: [Flat; 2],
+        step: AdamStep,
+    ) -> [Flat; 3] {
+        let (weights, gradient) = (weights.to_contiguous(), gradient.to_contiguous());
+        let [first, second] = moments.map(|moment| moment.to_contiguous());
+        let moments = [first.storage(), second.storage()];
+        let shape: [usize; D] = weights.layout().shape().dims();
+        adamw::adamw(weights.storage(), gradient.storage(), moments, &step)
+            .map(|values| Flat::from_data(TensorData::new(values, shape)))
+    }
 }
 
 fn shape(x: &Flat) -> [usize; 4] {
     x.layout().shape().dims()
+}
+
+/// The tensor itself where it lies in one piece, otherwise a copy that does.
+fn contiguous(x: Flat) -> Flat {
+    x.to_contiguous()
 }
 
 fn tensor(values: Vec<f32>, shape: [usize; 4]) -> Flat {
@@ -386,77 +443,4 @@ fn channel_sums(values: &[f32], channels: usize, area: usize) -> Vec<f32> {
         sums[plane % channels] += value;
     }
     sums.into_iter().map(|sum| sum as f32).collect()
-}
-
-/// Channel of a plane, and the position of the statistics that it shares in.
-fn place(plane: usize, channels: usize, group: Group) -> (usize, usize) {
-    let channel = plane % channels;
-    match group {
-        Group::Batch => (channel, channel),
-        Group::Instance => (channel, plane),
-    }
-}
-
-fn inverse(variance: f32) -> f32 {
-    (1.0 / (f64::from(variance) + EPSILON).sqrt()) as f32
-}
-
-/// Means and variances of the groups from those of their planes, all of one size (Chan et al. 1979).
-fn pooled(planes: &[[f64; 2]], channels: usize, group: Group) -> (Vec<f32>, Vec<f32>) {
-    match group {
-        Group::Instance => planes.iter().map(|[m, v]| (*m as f32, *v as f32)).unzip(),
-        Group::Batch => (0..channels)
-            .map(|channel| {
-                let own = || planes.iter().skip(channel).step_by(channels);
-                let count = own().count() as f64;
-                let mean = own().map(|[m, _]| m).sum::<f64>() / count;
-                let variance = own().map(|[m, v]| v + (m - mean) * (m - mean)).sum::<f64>() / count;
-                (mean as f32, variance as f32)
-            })
-            .unzip(),
-    }
-}
-
-/// Lanes that a sum is spread over, so that the compiler can add them side by side.
-const LANES: usize = 16;
-/// Values that are added up in single precision before they join the total.
-const RUN: usize = 1024;
-
-fn sum(values: &[f32], term: impl Fn(f32) -> f32) -> f64 {
-    let mut total = 0.0;
-    for run in values.chunks(RUN) {
-        let mut lanes = [0.0f32; LANES];
-        let (chunks, rest) = run.as_chunks::<LANES>();
-        for chunk in chunks {
-            for (lane, &value) in lanes.iter_mut().zip(chunk) {
-                *lane += term(value);
-            }
-        }
-        total += f64::from(lanes.iter().sum::<f32>());
-        total += rest
-            .iter()
-            .map(|&value| f64::from(term(value)))
-            .sum::<f64>();
-    }
-    total
-}
-
-/// Sum of (x - centre) * g.
-fn sum_of_products(x: &[f32], g: &[f32], centre: f32) -> f64 {
-    let mut total = 0.0;
-    for (x, g) in x.chunks(RUN).zip(g.chunks(RUN)) {
-        let mut lanes = [0.0f32; LANES];
-        let ((xs, x_rest), (gs, g_rest)) = (x.as_chunks::<LANES>(), g.as_chunks::<LANES>());
-        for (x, g) in xs.iter().zip(gs) {
-            for ((lane, &x), &g) in lanes.iter_mut().zip(x).zip(g) {
-                *lane += (x - centre) * g;
-            }
-        }
-        total += f64::from(lanes.iter().sum::<f32>());
-        let rest = x_rest.iter().zip(g_rest);
-        total += rest
-            .map(|(&x, &g)| f64::from((x - centre) * g))
-            .sum::<f64>();
-    }
-    total
 }

@@ -4,11 +4,17 @@
 //! [`Kernels`] gives every backend one entry for each, with burn's own operations as the default and kernels for the
 //! CPU; differentiating backends register one node instead of a dozen.
 
+mod adamw;
 mod autodiff;
 mod cpu;
+pub(crate) mod elementary;
+mod groups;
 mod matrix;
 mod patches;
+mod pointwise;
+mod sums;
 
+use burn::tensor::activation::relu;
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions, FloatTensor};
 use burn::tensor::{Tensor, TensorPrimitive};
@@ -36,7 +42,24 @@ pub struct Normalised<T> {
     pub variance: T,
 }
 
-/// A backend with convolutions, normalisations and enlargement for training.
+/// Numbers of one step of AdamW.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamStep {
+    /// Decay of the first and of the second moment.
+    pub betas: [f32; 2],
+    /// One minus the decays.
+    pub rests: [f32; 2],
+    /// By what the moments are divided, as they begin at zero.
+    pub corrections: [f32; 2],
+    /// Added to the root of the second moment.
+    pub epsilon: f32,
+    /// Factor of the weights.
+    pub decay: f32,
+    /// Learning rate.
+    pub rate: f32,
+}
+
+/// A backend with the layers of a network for training, and the step that trains them.
 ///
 /// Images are `[batch, channels, height, width]`.
 pub trait Kernels: Backend {
@@ -151,6 +174,49 @@ pub trait Kernels: Backend {
         )
     }
 
+    /// x where it is positive, otherwise `slope` (`[1]`) times x.
+    fn rectify(x: FloatTensor<Self>, slope: FloatTensor<Self>) -> FloatTensor<Self> {
+        let x = tensor::<Self, 4>(x);
+        let slope = tensor::<Self, 1>(slope).reshape([1; 4]);
+        let negative = relu(x.clone().neg());
+        primitive(relu(x).sub(negative.mul(slope)))
+    }
+
+    /// Gradients of [`Kernels::rectify`] by x and slope; that of a zero is as of a negative value, as in PyTorch.
+    fn rectify_backward(
+        x: FloatTensor<Self>,
+        slope: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let (x, gradient) = (tensor::<Self, 4>(x), tensor::<Self, 4>(gradient));
+        let slope = tensor::<Self, 1>(slope).reshape([1; 4]);
+        let negative = x.clone().lower_equal_elem(0.0);
+        let by_slope = x.clamp_max(0.0).mul(gradient.clone()).sum();
+        let lowered = gradient.clone().mul(slope);
+        (
+            primitive(gradient.mask_where(negative, lowered)),
+            primitive(by_slope),
+        )
+    }
+
+    /// Channels of a, then those of b.
+    fn concatenate(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        primitive(Tensor::cat(vec![tensor::<Self, 4>(a), tensor(b)], 1))
+    }
+
+    /// Gradients of [`Kernels::concatenate`] by a, which has this number of channels, and b.
+    fn concatenate_backward(
+        gradient: FloatTensor<Self>,
+        channels: usize,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let gradient = tensor::<Self, 4>(gradient);
+        let others = gradient.dims()[1] - channels;
+        (
+            primitive(gradient.clone().narrow(1, 0, channels)),
+            primitive(gradient.narrow(1, channels, others)),
+        )
+    }
+
     /// Every pixel twice in both directions.
     fn enlarge(x: FloatTensor<Self>) -> FloatTensor<Self> {
         let x = tensor::<Self, 4>(x);
@@ -173,6 +239,27 @@ pub trait Kernels: Backend {
                 .sum_dim(3)
                 .reshape([batch, channels, height / 2, width / 2]),
         )
+    }
+
+    /// One step of AdamW on weights with `D` dimensions: weights, first and second moment afterwards.
+    fn adamw<const D: usize>(
+        weights: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        moments: [FloatTensor<Self>; 2],
+        step: AdamStep,
+    ) -> [FloatTensor<Self>; 3] {
+        let gradient = tensor::<Self, D>(gradient);
+        let [first, second] = moments.map(tensor::<Self, D>);
+        let [beta_1, beta_2] = step.betas;
+        let [rest_1, rest_2] = step.rests;
+        let first = first.mul_scalar(beta_1) + gradient.clone().mul_scalar(rest_1);
+        let second = second.mul_scalar(beta_2) + gradient.square().mul_scalar(rest_2);
+        let [mean, square] = [(&first, 0), (&second, 1)]
+            .map(|(moment, i)| moment.clone().div_scalar(step.corrections[i]));
+        let delta = mean.div(square.sqrt().add_scalar(step.epsilon));
+        let weights = tensor::<Self, D>(weights).mul_scalar(step.decay);
+        let weights = weights.sub(delta.mul_scalar(step.rate));
+        [weights, first, second].map(primitive)
     }
 }
 

@@ -221,14 +221,19 @@ impl<B: Kernels> Network<B> {
                     self.batch_norm(operand(), *scale, *mean, training)
                 }
                 Operation::InstanceNorm => instance_norm(operand()),
-                Operation::PRelu(slope) => prelu(operand(), self.vectors[*slope].val()),
+                Operation::PRelu(slope) => {
+                    let slope = primitive(self.vectors[*slope].val());
+                    tensor(B::rectify(primitive(operand()), slope))
+                }
                 Operation::Relu => relu(operand()),
                 Operation::Sigmoid => sigmoid(operand()),
                 Operation::Dropout(rate) => dropout(operand(), *rate, training),
                 Operation::Repeat => tensor(B::enlarge(primitive(operand()))),
                 Operation::Add => operand().add(operand()),
                 Operation::Multiply => operand().mul(operand()),
-                Operation::Concatenate => Tensor::cat(vec![operand(), operand()], 1),
+                Operation::Concatenate => {
+                    tensor(B::concatenate(primitive(operand()), primitive(operand())))
+                }
             };
             drop(operands);
             values[index] = Some(result);
@@ -314,12 +319,6 @@ fn instance_norm<B: Kernels>(x: Tensor<B, 4>) -> Tensor<B, 4> {
         Group::Instance,
     );
     tensor(result.output)
-}
-
-fn prelu<B: Backend>(x: Tensor<B, 4>, slope: Tensor<B, 1>) -> Tensor<B, 4> {
-    // max(0, x) + slope * min(0, x)
-    let negative = relu(x.clone().neg());
-    relu(x).sub(negative.mul(slope.reshape([1, 1, 1, 1])))
 }
 
 fn dropout<B: Backend>(x: Tensor<B, 4>, rate: f64, training: bool) -> Tensor<B, 4> {

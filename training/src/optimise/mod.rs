@@ -1,10 +1,14 @@
-//! Gradient clipping by global norm, and learning rates over time.
+//! The optimiser, gradient clipping by global norm, and learning rates over time.
+
+mod adamw;
 
 use burn::module::{AutodiffModule, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
 use serde::{Deserialize, Serialize};
+
+pub use adamw::AdamW;
 
 /// Added to the norm before it divides, as in PyTorch's `clip_grad_norm_`.
 const EPSILON: f64 = 1e-6;

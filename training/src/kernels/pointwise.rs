@@ -1,0 +1,75 @@
+//! Rectifiers and concatenation on the CPU: pieces of memory over the cores.
+//!
+//! Pieces have a fixed size, so that the order of a sum does not depend on the number of threads.
+
+use rayon::prelude::*;
+
+use super::sums::sum_of_pairs;
+
+/// Values of a piece: an eighth of a megabyte.
+const PIECE: usize = 1 << 15;
+
+/// x where it is positive, otherwise `slope` times x.
+pub(super) fn rectify(x: &[f32], slope: f32) -> Vec<f32> {
+    let mut y = vec![0.0; x.len()];
+    y.par_chunks_mut(PIECE)
+        .zip(x.par_chunks(PIECE))
+        .for_each(|(y, x)| {
+            for (y, &x) in y.iter_mut().zip(x) {
+                *y = factor(x, slope) * x;
+            }
+        });
+    y
+}
+
+/// What [`rectify`] multiplies x by.
+fn factor(x: f32, slope: f32) -> f32 {
+    if x > 0.0 { 1.0 } else { slope }
+}
+
+/// Turns the gradient of [`rectify`]'s result into that of its x, and gives that of the slope; the gradient of a zero is
+/// as of a negative value, as in PyTorch.
+pub(super) fn rectify_backward(x: &[f32], slope: f32, gradient: &mut [f32]) -> f32 {
+    let by_slope: Vec<f64> = gradient
+        .par_chunks_mut(PIECE)
+        .zip(x.par_chunks(PIECE))
+        .map(|(gradient, x)| {
+            let by_slope = sum_of_pairs(x, gradient, |x, g| x.min(0.0) * g);
+            for (g, &x) in gradient.iter_mut().zip(x) {
+                *g *= factor(x, slope);
+            }
+            by_slope
+        })
+        .collect();
+    by_slope.iter().sum::<f64>() as f32
+}
+
+/// The values of each sample of `a`, then those of the same sample of `b`; a sample has `each` values in either.
+pub(super) fn concatenate(a: &[f32], b: &[f32], each: [usize; 2]) -> Vec<f32> {
+    let mut both = vec![0.0; a.len() + b.len()];
+    both.par_chunks_exact_mut(each[0] + each[1])
+        .zip(a.par_chunks_exact(each[0]))
+        .zip(b.par_chunks_exact(each[1]))
+        .for_each(|((both, a), b)| {
+            let (first, second) = both.split_at_mut(a.len());
+            first.copy_from_slice(a);
+            second.copy_from_slice(b);
+        });
+    both
+}
+
+/// Takes apart what [`concatenate`] put together.
+pub(super) fn separate(both: &[f32], each: [usize; 2]) -> [Vec<f32>; 2] {
+    let samples = both.len() / (each[0] + each[1]);
+    let mut parts = each.map(|length| vec![0.0; samples * length]);
+    let [a, b] = &mut parts;
+    a.par_chunks_exact_mut(each[0])
+        .zip(b.par_chunks_exact_mut(each[1]))
+        .zip(both.par_chunks_exact(each[0] + each[1]))
+        .for_each(|((a, b), both)| {
+            let (first, second) = both.split_at(a.len());
+            a.copy_from_slice(first);
+            b.copy_from_slice(second);
+        });
+    parts
+}
