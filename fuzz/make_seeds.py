@@ -1,17 +1,21 @@
 #!/usr/bin/env python3
-"""Write the seeds of the `contract` and `split` fuzzers.
+"""Write the seeds of the `contract`, `prepared` and `split` fuzzers.
 
     python3 -m pip install onnx==1.23.2
     python3 fuzz/make_seeds.py
 
 The seeds of `tiff` and `png` are written by shared/tests/goldens/imaging/make_imaging_goldens.py. The contract seeds
 are the contract of a golden model, alone and inside an ONNX file without weights, and variants with one field changed.
+The prepared slices are written here from nothing but the format's description, so that they also tell whether the
+decoder reads what it says it reads.
 """
 
 import copy
 import json
 import pathlib
 import shutil
+import struct
+import zlib
 
 import onnx
 
@@ -67,8 +71,59 @@ def splits():
     }
 
 
+def chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png(width, height, texts, before=True, colour=2, rows=None):
+    """A PNG of the kind that slices are prepared as, or nearly."""
+    samples = 3 if colour == 2 else 1
+    rows = rows if rows is not None else [bytes((x * y) % 251 for x in range(width * samples)) for y in range(height)]
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)))
+    texts = b"".join(chunk(b"iTXt", text) for text in texts)
+    body = texts + pixels if before else pixels + texts
+    return b"\x89PNG\r\n\x1a\n" + header + body + chunk(b"IEND", b"")
+
+
+def itxt(description, keyword=b"glioseg", compressed=False):
+    text = json.dumps(description, ensure_ascii=False).encode()
+    return keyword + (b"\0\1\0\0\0" + zlib.compress(text) if compressed else b"\0\0\0\0\0" + text)
+
+
+def prepared():
+    sound = {
+        "schema": "glioseg-prepared-1",
+        "study": "clinic/7",
+        "slice": "head_1",
+        "channels": ["pre-contrast", "FLAIR", "post-contrast"],
+        "intensity": {"rescaled": False, "low": None, "high": None},
+        "spacing_mm": [0.5, 0.5, 3.0],
+        "volume": {"file": "7.zip", "index": 3, "of": 24},
+        "source": {"file": "head_1.tif", "sha256": "ab" * 32, "page": 1},
+        "notice": "research use only; not a medical device",
+    }
+    ranges = {"rescaled": True, "low": [0.0, -1.5, 0.1], "high": [1.0, 3.4028235e38, 1e-45]}
+    return {
+        "sound": png(12, 9, [itxt(sound)]),
+        "bare": png(1, 1, [itxt(sound | {"spacing_mm": None, "volume": None})]),
+        "rescaled": png(5, 4, [itxt(sound | {"intensity": ranges, "study": "ü %+"})]),
+        "refused_none": png(2, 2, []),
+        "refused_twice": png(2, 2, [itxt(sound)] * 2),
+        "refused_late": png(2, 2, [itxt(sound)], before=False),
+        "refused_compressed": png(2, 2, [itxt(sound, compressed=True)]),
+        "refused_keyword": png(2, 2, [itxt(sound, keyword=b"Comment")]),
+        "refused_grey": png(2, 2, [itxt(sound)], colour=0),
+        "refused_short": png(2, 2, [itxt(sound)], rows=[b"123456"]),
+        "refused_giant": png(1 << 30, 1 << 30, [itxt(sound)], rows=[b""]),
+        "refused_path": png(2, 2, [itxt(sound | {"study": "a/../b"})]),
+        "refused_both": png(2, 2, [itxt(sound | {"intensity": ranges | {"rescaled": False}})]),
+        "refused_field": png(2, 2, [itxt(sound | {"colour": "red"})]),
+    }
+
+
 def main():
-    folders = {name: HERE / "seeds" / name for name in ["contract", "split"]}
+    folders = {name: HERE / "seeds" / name for name in ["contract", "prepared", "split"]}
     for folder in folders.values():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -79,6 +134,8 @@ def main():
     (folders["contract"] / "absent.onnx").write_bytes(onnx_of())
     (folders["contract"] / "ambiguous.onnx").write_bytes(onnx_of(texts["lean"], texts["volume"]))
     (folders["contract"] / "truncated.onnx").write_bytes(onnx_of(texts["lean"])[:-20])
+    for name, file in prepared().items():
+        (folders["prepared"] / f"{name}.png").write_bytes(file)
     for name, split in splits().items():
         (folders["split"] / f"{name}.json").write_text(json.dumps(split))
 

@@ -7,6 +7,7 @@
 //! - [`model`]: what a model file promises (its contract), and keeping the promise.
 //! - [`cloud`]: bytes and keys; knows no pixels.
 //! - [`registry`]: which model serves; the one place where model meets cloud.
+//! - [`study`]: the documents that the functions hand each other about a study.
 //! - [`digest`]: SHA-256 as text.
 //!
 //! Not a medical device: research use only.
@@ -17,3 +18,4 @@ pub mod imaging;
 pub mod model;
 pub mod registry;
 pub mod scoring;
+pub mod study;

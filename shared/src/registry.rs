@@ -169,21 +169,62 @@ pub async fn read_pointer(
     storage: &impl Storage,
     channel: &Channel,
 ) -> Result<Option<Serving>, RegistryError> {
-    let key = keys::channel_pointer(channel);
-    let object = match storage.get(&key, MAX_POINTER_BYTES).await {
-        Ok(object) => object,
-        Err(error) if error.is_not_found() => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    match Pointer::from_json(&object.bytes, channel) {
-        Ok(pointer) => Ok(Some(Serving {
-            pointer,
-            etag: object.etag,
+    match read_pointer_if_changed(storage, channel, None).await? {
+        PointerState::Found { etag, pointer } => Ok(Some(Serving {
+            pointer: pointer?,
+            etag,
         })),
-        Err(error) => Err(RegistryError::BadPointer {
-            key: key.to_string(),
-            reason: error.to_string(),
+        PointerState::Absent | PointerState::Unchanged => Ok(None),
+    }
+}
+
+/// What a look at a channel's pointer found.
+#[derive(Debug)]
+pub enum PointerState {
+    /// Nothing was published to the channel.
+    Absent,
+    /// The pointer is still in the state that was known.
+    Unchanged,
+    /// There is a pointer in another state than the one known.
+    Found {
+        /// The state.
+        etag: ETag,
+        /// What the channel serves; [`RegistryError::BadPointer`] for a document that is damaged
+        /// or of another channel, so that a reader can remember which state was bad.
+        pointer: Result<Pointer, RegistryError>,
+    },
+}
+
+/// Reads a channel's pointer unless it is still in the state `known`; no content is transferred
+/// then.
+///
+/// # Errors
+/// What the store meets; a pointer that is larger than any is a [`RegistryError::BadPointer`]
+/// without a state.
+pub async fn read_pointer_if_changed(
+    storage: &impl Storage,
+    channel: &Channel,
+    known: Option<&ETag>,
+) -> Result<PointerState, RegistryError> {
+    let key = keys::channel_pointer(channel);
+    let read = match known {
+        None => storage.get(&key, MAX_POINTER_BYTES).await.map(Some),
+        Some(known) => storage.get_if_changed(&key, known, MAX_POINTER_BYTES).await,
+    };
+    let bad = |reason: String| RegistryError::BadPointer {
+        key: key.to_string(),
+        reason,
+    };
+    match read {
+        Ok(None) => Ok(PointerState::Unchanged),
+        Ok(Some(object)) => Ok(PointerState::Found {
+            pointer: Pointer::from_json(&object.bytes, channel)
+                .map_err(|error| bad(error.to_string())),
+            etag: object.etag,
         }),
+        Err(error) if error.is_not_found() => Ok(PointerState::Absent),
+        Err(error @ StorageError::TooLarge { .. }) => Err(bad(error.to_string())),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -213,20 +254,68 @@ pub async fn fetch_model(
     storage: &impl Storage,
     model: &ModelFile,
 ) -> Result<Vec<u8>, RegistryError> {
+    match fetch_model_if_changed(storage, model, None).await? {
+        Some(found) => found.onnx,
+        None => Err(StorageError::NotFound {
+            key: model.onnx_key.clone(),
+        }
+        .into()),
+    }
+}
+
+/// A model file in one state of it.
+#[derive(Debug)]
+pub struct FoundModel {
+    /// The state.
+    pub etag: ETag,
+    /// The file's bytes; [`RegistryError::BadModel`] where they are not those that were named, so
+    /// that a reader can remember which state was bad.
+    pub onnx: Result<Vec<u8>, RegistryError>,
+}
+
+/// Reads a model file as [`fetch_model`] does, unless it is still in the state `known`: `None`
+/// then, and no content is transferred.
+///
+/// # Errors
+/// What the store meets.
+pub async fn fetch_model_if_changed(
+    storage: &impl Storage,
+    model: &ModelFile,
+    known: Option<&ETag>,
+) -> Result<Option<FoundModel>, RegistryError> {
     let bad = |reason| RegistryError::BadModel {
         key: model.onnx_key.clone(),
         reason,
     };
     let key = model.checked_key().map_err(bad)?;
-    let bytes = storage.get(&key, model.size).await?.bytes;
-    let sha256 = sha256_hex(&bytes);
-    if sha256 != model.onnx_sha256 {
-        return Err(bad(format!(
+    let read = match known {
+        None => storage.get(&key, model.size).await.map(Some),
+        Some(known) => storage.get_if_changed(&key, known, model.size).await,
+    };
+    let object = match read {
+        Ok(Some(object)) => object,
+        Ok(None) => return Ok(None),
+        Err(error @ StorageError::TooLarge { .. }) => {
+            return Ok(Some(FoundModel {
+                etag: storage.head(&key).await?.etag,
+                onnx: Err(bad(error.to_string())),
+            }));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let sha256 = sha256_hex(&object.bytes);
+    let onnx = if sha256 == model.onnx_sha256 {
+        Ok(object.bytes)
+    } else {
+        Err(bad(format!(
             "its SHA-256 is {sha256}, not {}",
             model.onnx_sha256
-        )));
-    }
-    Ok(bytes)
+        )))
+    };
+    Ok(Some(FoundModel {
+        etag: object.etag,
+        onnx,
+    }))
 }
 
 /// A document of the registry as it is stored: indented JSON that ends with a line break.

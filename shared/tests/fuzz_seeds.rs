@@ -4,8 +4,12 @@
 
 #[path = "../../fuzz/checks/contract.rs"]
 mod contract;
+#[path = "../../fuzz/checks/event.rs"]
+mod event;
 #[path = "../../fuzz/checks/imaging.rs"]
 mod imaging;
+#[path = "../../fuzz/checks/prepared.rs"]
+mod prepared;
 
 /// Runs a target's check on each of its seeds, and on what it found where it found something.
 fn replay(target: &str, check: fn(&[u8])) {
@@ -29,4 +33,14 @@ fn pictures() {
 #[test]
 fn contracts() {
     replay("contract", contract::read);
+}
+
+#[test]
+fn prepared_slices() {
+    replay("prepared", prepared::decode);
+}
+
+#[test]
+fn events() {
+    replay("event", event::read);
 }

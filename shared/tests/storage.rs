@@ -5,11 +5,17 @@
 #[path = "support/s3_server.rs"]
 mod s3_server;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use glioseg_shared::cloud::{Condition, FolderStorage, Metadata, ObjectKey, Storage, StorageError};
+use glioseg_shared::cloud::{
+    Condition, FolderStorage, Metadata, ObjectKey, Presign, SignedRequest, Storage, StorageError,
+    UploadTerms,
+};
 use glioseg_shared::digest::sha256_hex;
 use s3_server::S3Server;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const MAX: u64 = 1 << 20;
 
@@ -403,4 +409,147 @@ async fn a_link_leads_nowhere() {
         b"secret"
     );
     assert!(!outside.path().join("new").exists());
+}
+
+/// Sends a signed request as a client without credentials would, and returns the status and body of the answer.
+async fn send(
+    address: SocketAddr,
+    request: &SignedRequest,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> (u16, Vec<u8>) {
+    let path = request
+        .url
+        .strip_prefix(&format!("http://{address}"))
+        .unwrap();
+    let mut head = format!(
+        "{} {path} HTTP/1.1\r\nconnection: close\r\n",
+        request.method
+    );
+    head.push_str(&format!(
+        "host: {address}\r\ncontent-length: {}\r\n",
+        body.len()
+    ));
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str("\r\n");
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(body).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let end = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
+    let head = std::str::from_utf8(&answer[..end]).unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, answer[end + 4..].to_vec())
+}
+
+const LINK_LIFE: Duration = Duration::from_secs(900);
+
+#[tokio::test]
+async fn a_link_lets_anybody_read_one_object() {
+    let server = S3Server::start().await;
+    for prefix in [None, Some("team/gliomas")] {
+        let storage = server.storage(prefix);
+        for name in ["a", "study 1/slice_2+3 50%.tif", "ünï/名.tif"] {
+            write(&storage, name, name).await;
+            let link = storage.presign_get(&key(name), LINK_LIFE).await.unwrap();
+            assert_eq!((&*link.method, link.expires_in), ("GET", LINK_LIFE));
+            let answer = send(server.address, &link, &[], b"").await;
+            assert_eq!(answer, (200, name.as_bytes().to_vec()), "{name}");
+
+            let mut forged = link.clone();
+            forged.url = link.url.replacen("/bucket/", "/bucket/x", 1);
+            assert_eq!(send(server.address, &forged, &[], b"").await.0, 403);
+            let mut forged = link.clone();
+            forged.method = "DELETE".to_owned();
+            assert_eq!(send(server.address, &forged, &[], b"").await.0, 403);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_link_lets_anybody_write_one_object_on_its_terms() {
+    let server = S3Server::start().await;
+    let storage = server.storage(Some("team"));
+    let name = "study 1/slice_2+3 50%.tif";
+    let free = storage
+        .presign_put(&key(name), LINK_LIFE, &UploadTerms::default())
+        .await
+        .unwrap();
+    assert_eq!(free.method, "PUT");
+    assert_eq!(send(server.address, &free, &[], b"first").await.0, 200);
+    assert_eq!(text(&storage, name).await, "first");
+
+    let terms = UploadTerms {
+        content_length: Some(6),
+        content_type: Some("image/tiff".to_owned()),
+    };
+    let bound = storage
+        .presign_put(&key(name), LINK_LIFE, &terms)
+        .await
+        .unwrap();
+    assert_eq!(bound.headers["content-type"], "image/tiff");
+    assert_eq!(bound.headers["content-length"], "6");
+    let tiff = [("content-type", "image/tiff")];
+    let png = [("content-type", "image/png")];
+    assert_eq!(send(server.address, &bound, &png, b"second").await.0, 403);
+    assert_eq!(
+        send(server.address, &bound, &tiff, b"longer one").await.0,
+        403
+    );
+    assert_eq!(text(&storage, name).await, "first");
+    assert_eq!(send(server.address, &bound, &tiff, b"second").await.0, 200);
+    assert_eq!(text(&storage, name).await, "second");
+}
+
+#[tokio::test]
+async fn a_link_is_good_for_a_second_to_seven_days() {
+    let server = S3Server::start().await;
+    let storage = server.storage(None);
+    let day = Duration::from_secs(86_400);
+    for (life, signed) in [
+        (Duration::ZERO, false),
+        (Duration::from_secs(1), true),
+        (7 * day, true),
+        (8 * day, false),
+    ] {
+        let link = storage.presign_get(&key("k"), life).await;
+        assert_eq!(link.is_ok(), signed, "{life:?} {link:?}");
+        assert!(link.is_ok() || !link.unwrap_err().is_retryable());
+    }
+}
+
+#[tokio::test]
+async fn a_link_stays_out_of_logs() {
+    let server = S3Server::start().await;
+    let link = server
+        .storage(None)
+        .presign_get(&key("k"), LINK_LIFE)
+        .await
+        .unwrap();
+    assert!(link.url.contains("X-Amz-Signature="), "{}", link.url);
+    let shown = format!("{link:?}");
+    assert!(
+        !shown.contains("Signature") && shown.contains("GET"),
+        "{shown}"
+    );
+}
+
+#[tokio::test]
+async fn a_folders_links_are_its_files() {
+    let root = tempfile::tempdir().unwrap();
+    let storage = FolderStorage::open(root.path()).unwrap();
+    write(&storage, "study 1/50%.tif", "content").await;
+    let link = storage
+        .presign_get(&key("study 1/50%.tif"), LINK_LIFE)
+        .await
+        .unwrap();
+    assert!(link.url.ends_with("/study%201/50%25.tif"), "{}", link.url);
+    let path = link.url.strip_prefix("file://").unwrap();
+    let path = path.replace("%20", " ").replace("%25", "%");
+    assert_eq!(std::fs::read(path).unwrap(), b"content");
+    let own = storage.presign_get(&key(".glioseg/lock"), LINK_LIFE).await;
+    assert!(own.is_err());
 }

@@ -49,6 +49,11 @@ impl FolderStorage {
         })
     }
 
+    /// The file that holds, or will hold, an object.
+    pub(super) fn file_of(&self, key: &ObjectKey) -> Result<PathBuf, StorageError> {
+        self.folder.path(key)
+    }
+
     /// Runs file work where it holds up no other task of the runtime.
     async fn blocking<T: Send + 'static>(
         &self,

@@ -20,6 +20,7 @@ pub struct S3Storage {
     client: Client,
     bucket: String,
     prefix: Option<ObjectKey>,
+    may_list: bool,
 }
 
 impl S3Storage {
@@ -30,6 +31,27 @@ impl S3Storage {
             client,
             bucket: bucket.into(),
             prefix,
+            may_list: true,
+        }
+    }
+
+    /// The same store for a role that may not list the bucket.
+    ///
+    /// S3 tells such a role that an object is forbidden (403) where it is absent, so as not to say what is there. Here
+    /// a read that is denied counts as [`StorageError::NotFound`] then. A write cannot be misled by that: one that takes
+    /// a hidden object for absent asks for [`Condition::IfAbsent`], and S3 refuses it.
+    #[must_use]
+    pub fn without_listing(self) -> Self {
+        Self {
+            may_list: false,
+            ..self
+        }
+    }
+
+    fn denied_is_absent(&self, error: StorageError) -> StorageError {
+        match error {
+            StorageError::Denied { key, .. } if !self.may_list => StorageError::NotFound { key },
+            other => other,
         }
     }
 
@@ -49,7 +71,15 @@ impl S3Storage {
         Self::new(Client::from_conf(config), bucket, prefix)
     }
 
-    fn full_key(&self, key: &str) -> String {
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    pub(super) fn full_key(&self, key: &str) -> String {
         match &self.prefix {
             Some(prefix) => format!("{prefix}/{key}"),
             None => key.to_owned(),
@@ -71,7 +101,10 @@ impl S3Storage {
         let output = match request.send().await {
             Ok(output) => output,
             Err(error) if known.is_some() && status(&error) == Some(304) => return Ok(None),
-            Err(error) => return Err(storage_error(&error, "read", key.as_str())),
+            Err(error) => {
+                let error = storage_error(&error, "read", key.as_str());
+                return Err(self.denied_is_absent(error));
+            }
         };
         let etag = etag_of(output.e_tag(), "read", key)?;
         // Some services ignore the condition and send the object.
@@ -156,7 +189,7 @@ impl Storage for S3Storage {
             .key(self.full_key(key.as_str()))
             .send()
             .await
-            .map_err(|error| storage_error(&error, "read", key.as_str()))?;
+            .map_err(|error| self.denied_is_absent(storage_error(&error, "read", key.as_str())))?;
         Ok(Head {
             size: output
                 .content_length()
@@ -310,7 +343,11 @@ where
         }
         // The connection broke, or the response is incomplete.
         SdkError::TimeoutError(_) | SdkError::ResponseError(_) => true,
-        SdkError::DispatchFailure(failure) => failure.is_io() || failure.is_timeout(),
+        SdkError::DispatchFailure(failure) => {
+            // The SDK gives a kind to those other failures alone that it would try again: a connection that ended
+            // before the answer is one.
+            failure.is_io() || failure.is_timeout() || failure.as_other().is_some()
+        }
         _ => false,
     };
     let reason = DisplayErrorContext(error).to_string();

@@ -23,6 +23,6 @@ pub use error::{ImagingError, Limit};
 pub use limits::Limits;
 pub use mask::{BoundingBox, Mask, ProbabilityMap};
 pub use order::natural_order;
-pub use png::{encode_mask_png, encode_rgb_png};
+pub use png::{encode_mask_png, encode_probability_png, encode_rgb_png};
 pub use slice::{CHANNELS, Channel, Intensity, Slice};
 pub use tiff::{encode_mask_tiff, encode_slice_tiff};

@@ -5,9 +5,10 @@ use std::io::Cursor;
 use image::codecs::png::{PngDecoder, PngEncoder};
 use image::{ColorType, ExtendedColorType, ImageDecoder, ImageEncoder, ImageError};
 
+use super::colour_map::unit_interval;
 use super::limits::Budget;
 use super::page::{Layout, Page, Samples};
-use super::{ImagingError, Limits, Mask};
+use super::{ImagingError, Limits, Mask, ProbabilityMap};
 
 /// The start of a PNG file.
 pub(super) const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
@@ -137,6 +138,22 @@ pub fn encode_mask_png(mask: &Mask) -> Vec<u8> {
     encode(mask.width(), mask.height(), &pixels, ExtendedColorType::L8)
 }
 
+/// Encodes probabilities as 8-bit grey: each becomes 255 times itself, rounded half up.
+///
+/// Values beyond 0..=1 are clamped; NaN becomes 0.
+///
+/// # Panics
+/// When a side exceeds the 2<sup>31</sup> - 1 pixels that the format can hold.
+#[must_use]
+pub fn encode_probability_png(map: &ProbabilityMap) -> Vec<u8> {
+    let pixels: Vec<u8> = map
+        .values()
+        .iter()
+        .map(|&value| (255.0 * unit_interval(value) + 0.5) as u8)
+        .collect();
+    encode(map.width(), map.height(), &pixels, ExtendedColorType::L8)
+}
+
 /// Encodes `height * width * 3` interleaved values as 8-bit RGB.
 ///
 /// # Panics
@@ -154,4 +171,27 @@ fn encode(width: usize, height: usize, pixels: &[u8], colour: ExtendedColorType)
         .write_image(pixels, side(width), side(height), colour)
         .expect("writing a picture of the right length to memory does not fail");
     file
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_probability_becomes_the_nearest_of_256_greys() {
+        let values = vec![0.0, 0.001, 0.002, 0.5, 1.0, 2.0, -1.0, f32::NAN];
+        let map = ProbabilityMap::new(4, 2, values).unwrap();
+        let file = encode_probability_png(&map);
+        let page = Header::read(&file, &Limits::default())
+            .unwrap()
+            .decode(&file)
+            .unwrap();
+        let Samples::U8(samples) = page.samples else {
+            panic!("8 bits were written");
+        };
+        assert_eq!((page.width, page.height), (4, 2));
+        assert_eq!(samples, [0, 0, 1, 128, 255, 255, 0, 0]);
+    }
 }

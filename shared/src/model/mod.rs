@@ -15,4 +15,4 @@ pub use contract::Contract;
 pub use error::{ContractError, ModelError};
 pub use network::Network;
 pub use onnx::{INPUT, MAX_FILE_BYTES, OUTPUT};
-pub use segmenter::{Segmentation, Segmenter};
+pub use segmenter::{Segmentation, Segmenter, StepTimes};

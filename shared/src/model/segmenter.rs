@@ -1,5 +1,7 @@
 //! Preprocessing, network and post-processing in a row: a slice in, a mask out.
 
+use std::time::{Duration, Instant};
+
 use rayon::prelude::*;
 
 use super::contract::{Contract, Unit};
@@ -21,6 +23,17 @@ pub struct Segmentation {
     pub probability: ProbabilityMap,
     /// The model that said so.
     pub model_version: String,
+}
+
+/// How long the steps of one segmentation took; never part of a result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StepTimes {
+    /// From pixels to the network's input.
+    pub preprocessing: Duration,
+    /// The network itself.
+    pub inference: Duration,
+    /// From its output to the mask.
+    pub postprocessing: Duration,
 }
 
 /// A model ready to segment.
@@ -64,6 +77,14 @@ impl Segmenter {
     /// [`ModelError::NeedsVolume`] for a model of volumes, [`ModelError::StudyTooLarge`] for a
     /// slice of more than 134 million pixels, and what [`Network::logits`] can say.
     pub fn segment(&self, slice: &Slice) -> Result<Segmentation, ModelError> {
+        Ok(self.segment_timed(slice)?.0)
+    }
+
+    /// Segments a slice as [`Segmenter::segment`] does, and says how long each step took.
+    ///
+    /// # Errors
+    /// Those of [`Segmenter::segment`].
+    pub fn segment_timed(&self, slice: &Slice) -> Result<(Segmentation, StepTimes), ModelError> {
         if self.contract.unit == Unit::Volume {
             return Err(ModelError::NeedsVolume {
                 model_version: self.contract.model_version.clone(),
@@ -87,17 +108,27 @@ impl Segmenter {
         match self.contract.unit {
             Unit::Slice => slices
                 .par_iter()
-                .map(|slice| self.segment_alone(slice))
+                .map(|slice| Ok(self.segment_alone(slice)?.0))
                 .collect(),
             Unit::Volume => self.segment_volume(slices),
         }
     }
 
-    fn segment_alone(&self, slice: &Slice) -> Result<Segmentation, ModelError> {
+    fn segment_alone(&self, slice: &Slice) -> Result<(Segmentation, StepTimes), ModelError> {
+        let start = Instant::now();
         let levels = preprocess::levels([slice], self.contract.preprocessing.normalization);
-        let probability = self.probabilities(slice, &levels)?;
+        let prepared = preprocess::prepare(slice, &self.contract.input, &levels);
+        let prepared_at = Instant::now();
+        let logits = self.network.logits(&prepared.values)?;
+        let run_at = Instant::now();
+        let probability = postprocess::probabilities(&logits, &prepared.placement)?;
         let mask = postprocess::mask(&probability, &self.contract.postprocessing);
-        Ok(self.segmentation(mask, probability))
+        let times = StepTimes {
+            preprocessing: prepared_at - start,
+            inference: run_at - prepared_at,
+            postprocessing: run_at.elapsed(),
+        };
+        Ok((self.segmentation(mask, probability), times))
     }
 
     fn segment_volume(&self, slices: &[Slice]) -> Result<Vec<Segmentation>, ModelError> {

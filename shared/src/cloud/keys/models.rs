@@ -1,11 +1,9 @@
-//! The layout of the bucket: which object lies under which key.
-//!
-//! Models: `models/<version>/model.onnx`, `models/<version>/model.json`, and `models/<channel>/current.json`, the
-//! pointer to the version that a channel serves.
+//! Models: versions, channels, and where their files lie.
 
 use std::fmt;
 
-use super::storage::ObjectKey;
+use super::layout;
+use crate::cloud::ObjectKey;
 
 /// Longest name of a version or a channel, in bytes.
 const MAX_NAME_BYTES: usize = 128;
@@ -117,10 +115,6 @@ fn check_name(name: &str, what: &'static str) -> Result<String, InvalidName> {
             what,
         })
     }
-}
-
-fn layout(key: String) -> ObjectKey {
-    ObjectKey::parse(key).expect("the names in it are checked segments")
 }
 
 #[cfg(test)]

@@ -1,0 +1,26 @@
+//! The layout of the buckets: which object lies under which key.
+//!
+//! - Models: `models/<version>/model.onnx`, `models/<version>/model.json`, and `models/<channel>/current.json`, the
+//!   pointer to the version that a channel serves.
+//! - Uploads: `<study>/<slice>.tif`, `.tiff` or `.png`, its truth `<study>/<slice>_mask.tif`, `<study>/study.json`, and
+//!   `<study>.zip` with a whole study in it. A study's name may have several segments.
+//! - Results: `<kind>/<study>/<slice>.<extension>`, as [`ResultKind`] tells.
+
+mod models;
+mod names;
+mod results;
+mod uploads;
+
+pub use models::{Channel, InvalidName, ModelVersion, channel_pointer, model_card, model_onnx};
+pub use names::{InvalidSliceName, InvalidStudyId, SliceName, StudyId};
+pub use results::{
+    ResultKey, ResultKind, completed, manifest, mask, overlay, parse_result, prepared, probability,
+    rejected, rejected_without_study, report, results_prefix, score, truth,
+};
+pub use uploads::{MANIFEST_FILE, NotAnUpload, Upload, UploadKind, classify, uploads_prefix};
+
+use super::storage::ObjectKey;
+
+fn layout(key: String) -> ObjectKey {
+    ObjectKey::parse(key).expect("the names in it are checked segments, short enough together")
+}
