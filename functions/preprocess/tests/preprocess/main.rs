@@ -1,0 +1,10 @@
+//! The function over two buckets in a folder.
+
+#![allow(clippy::unwrap_used)]
+
+mod bad_input;
+mod convergence;
+mod hooked;
+mod http;
+mod support;
+mod uploads;

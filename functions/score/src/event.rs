@@ -1,0 +1,92 @@
+//! What a new object of the results bucket leads to.
+
+use std::time::Instant;
+
+use glioseg_shared::cloud::events::ObjectCreated;
+use glioseg_shared::cloud::keys::{self, ResultKey, ResultKind};
+use glioseg_shared::cloud::telemetry::{KeyLog, Metrics};
+use glioseg_shared::cloud::{ObjectKey, Presign, Storage};
+
+use crate::bus::Bus;
+use crate::derive::{self, Outcome};
+use crate::{FUNCTION, Score, ScoreError};
+
+impl<S: Storage + Presign, B: Bus> Score<S, B> {
+    /// Takes note of an object of the results bucket: a mask or a truth is scored as soon as both are there, and a study
+    /// that is done by it is announced.
+    ///
+    /// # Errors
+    ///
+    /// [`ScoreError`]; nothing is lost by trying again.
+    pub async fn on_object(&self, object: ObjectCreated) -> Result<(), ScoreError> {
+        if object.bucket != self.config.results_bucket {
+            return Err(ScoreError::OtherBucket {
+                bucket: object.bucket,
+                expected: self.config.results_bucket.clone(),
+            });
+        }
+        let result = ObjectKey::parse(object.key.as_str())
+            .ok()
+            .and_then(|key| keys::parse_result(&key).map(|result| (key, result)));
+        let Some((key, result)) = result else {
+            tracing::debug!(key = %KeyLog(&object.key), "no result of a study");
+            return Ok(());
+        };
+        match result.kind {
+            ResultKind::Mask | ResultKind::Report | ResultKind::Truth => {
+                self.on_pair(&key, &result).await?;
+                self.announce_if_complete(&result.study).await
+            }
+            ResultKind::Rejected | ResultKind::Manifest => {
+                self.announce_if_complete(&result.study).await
+            }
+            ResultKind::Prepared
+            | ResultKind::Overlay
+            | ResultKind::Probability
+            | ResultKind::Score
+            | ResultKind::Completed => Ok(()),
+        }
+    }
+
+    async fn on_pair(&self, key: &ObjectKey, result: &ResultKey) -> Result<(), ScoreError> {
+        let start = Instant::now();
+        let (study, slice) = (&result.study, &result.name);
+        let outcome = derive::derive(&self.results, &self.config.limits, study, slice).await?;
+        let metrics = Metrics::new(FUNCTION).millis("ScoreMilliseconds", start.elapsed());
+        let is_shown = match (&outcome, result.kind) {
+            (Outcome::Waiting { mask, .. }, ResultKind::Mask) => *mask,
+            (Outcome::Waiting { truth, .. }, ResultKind::Truth) => *truth,
+            _ => true,
+        };
+        if !is_shown && self.is_listed(key).await? {
+            return Err(ScoreError::NotShown { key: key.clone() });
+        }
+        let key = KeyLog(key.as_str());
+        match outcome {
+            Outcome::Waiting { .. } => {
+                tracing::info!(%key, "mask and truth are not both there");
+                metrics
+            }
+            Outcome::Scored(score) => {
+                tracing::info!(%key, model_version = score.model_version, "scored");
+                metrics
+                    .count("Slices", 1)
+                    .property("ModelVersion", score.model_version)
+            }
+            // The reason names sizes and formats, never a patient.
+            Outcome::Incomparable(rejection) => {
+                tracing::warn!(%key, reason = rejection.reason, "mask and truth cannot be compared");
+                metrics.count("Rejected", 1)
+            }
+        }
+        .emit();
+        Ok(())
+    }
+
+    /// Whether a store that shows no object has it all the same: it may show late what its event told before.
+    async fn is_listed(&self, key: &ObjectKey) -> Result<bool, ScoreError> {
+        // Of all keys that begin with this one, it comes first.
+        let page = self.results.list(key.as_str(), None, 1).await?;
+        Ok(page.entries.first().is_some_and(|entry| entry.key == *key))
+    }
+}

@@ -1,0 +1,26 @@
+//! The Lambda: environment and clients, then one invocation after another.
+
+use aws_config::BehaviorVersion;
+use glioseg_score::Score;
+use glioseg_score::bus::EventBridge;
+use glioseg_score::config::Config;
+use glioseg_shared::cloud::{S3Storage, telemetry};
+use lambda_runtime::{Error, LambdaEvent, run, service_fn};
+use serde_json::Value;
+
+// One invocation runs at a time, and it waits rather than computes: more threads would only take time to start.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    telemetry::init()?;
+    let config = Config::from_env()?;
+    let aws = aws_config::load_defaults(BehaviorVersion::latest()).await;
+    let score = Score {
+        uploads: S3Storage::connect(&config.uploads_bucket, None).await,
+        results: S3Storage::connect(&config.results_bucket, None).await,
+        bus: EventBridge::new(aws_sdk_eventbridge::Client::new(&aws), &config.event_bus),
+        config,
+    };
+    let handler =
+        async |event: LambdaEvent<Value>| Ok::<_, Error>(score.handle(event.payload).await?);
+    run(service_fn(handler)).await
+}
