@@ -6,6 +6,8 @@
 //! | `GLIOSEG_LGG_SPLIT` | its split; default `split.json` in that folder, in the one above, or in the archive's |
 //! | `GLIOSEG_LGG_ARCHIVE` | the packed data set with its `unpack.py`; default `../shared/data/lgg` beside the repository |
 //! | `GLIOSEG_PYTHON` | the Python that has the packages a test needs; default `python3` |
+//! | `GLIOSEG_MINISTACK` | ministack, installed together with aws-sam-translator; default `ministack` |
+//! | `GLIOSEG_CARGO_LAMBDA` | cargo-lambda; default `cargo-lambda` |
 //! | `GLIOSEG_REQUIRE_ALL` | `1`: what is missing fails the test instead of skipping it |
 
 use std::fs::{self, File};
@@ -81,6 +83,41 @@ pub fn python(modules: &[&str]) -> Option<PathBuf> {
                 "{} has not all of {modules}: set GLIOSEG_PYTHON",
                 python.display()
             ));
+            None
+        }
+    }
+}
+
+/// The AWS stand-in ministack, which a test runs as a process; `None`, with a printed line, where there is none.
+///
+/// # Panics
+/// When there is none and `GLIOSEG_REQUIRE_ALL=1`.
+#[must_use]
+pub fn ministack() -> Option<PathBuf> {
+    tool("GLIOSEG_MINISTACK", "ministack", &["--help"])
+}
+
+/// The tool cargo-lambda, to be called with `lambda` as its first argument; `None`, with a printed line, where there
+/// is none.
+///
+/// # Panics
+/// When there is none and `GLIOSEG_REQUIRE_ALL=1`.
+#[must_use]
+pub fn cargo_lambda() -> Option<PathBuf> {
+    tool(
+        "GLIOSEG_CARGO_LAMBDA",
+        "cargo-lambda",
+        &["lambda", "--version"],
+    )
+}
+
+/// The program that a variable names, if it runs with these arguments.
+fn tool(name: &str, default: &str, probe: &[&str]) -> Option<PathBuf> {
+    let program = variable(name).unwrap_or_else(|| PathBuf::from(default));
+    match Command::new(&program).args(probe).output() {
+        Ok(output) if output.status.success() => Some(program),
+        _ => {
+            missing(&format!("{} does not run: set {name}", program.display()));
             None
         }
     }
