@@ -187,6 +187,12 @@ impl Checkpoint {
     }
 }
 
+/// SHA-256 over weights as a checkpoint stores them.
+#[must_use]
+pub fn weights_digest(weights: &Weights) -> String {
+    sha256_hex(&to_bytes(weights))
+}
+
 /// Name length, name, number of values, values; all little-endian.
 fn to_bytes(weights: &Weights) -> Vec<u8> {
     let mut bytes = Vec::new();

@@ -105,6 +105,8 @@ impl Fitted {
 
 /// Trains by `recipe`, going on from `folder/checkpoint.bin` if it is there; validates after every epoch.
 ///
+/// A run that does not go on begins with the weights `start`, or with fresh ones drawn by the recipe's seed.
+///
 /// Writes `folder/checkpoint.bin` and `folder/metrics.csv` after every epoch and prints `Val_dice=…;` to `log`.
 /// The result is the same whether the run was interrupted or not.
 ///
@@ -115,6 +117,7 @@ pub fn fit<B>(
     training: &Batches<'_, B::InnerBackend>,
     validation: &Batches<'_, B::InnerBackend>,
     data: &str,
+    start: Option<Weights>,
     folder: &Path,
     log: &mut dyn Write,
     device: &B::Device,
@@ -137,7 +140,7 @@ where
         });
     }
     let path = folder.join("checkpoint.bin");
-    let mut run = Run::<B>::start_or_resume(recipe, data, &path, device)?;
+    let mut run = Run::<B>::start_or_resume(recipe, data, start, &path, device)?;
     while run.history.len() < recipe.epochs && !run.is_stale() {
         let epoch = run.train_epoch(training)?;
         run.history.push(epoch);
@@ -178,14 +181,16 @@ impl<'a, B: AutodiffBackend<InnerBackend: Kernels + Transforms> + Kernels + Loss
     fn start_or_resume(
         recipe: &'a Recipe,
         data: &'a str,
+        start: Option<Weights>,
         path: &Path,
         device: &B::Device,
     ) -> Result<Self, FitError> {
         let graph = recipe.network.graph(recipe.dropout);
         let optimiser = AdamW::new(recipe.weight_decay as f32).init::<B, Network<B>>();
         let Some(checkpoint) = Checkpoint::read(path)? else {
-            let mut rng = ChaCha8Rng::seed_from_u64(recipe.seed);
-            let weights = fresh_weights(&graph, &mut rng);
+            let weights = start.unwrap_or_else(|| {
+                fresh_weights(&graph, &mut ChaCha8Rng::seed_from_u64(recipe.seed))
+            });
             let network = Network::<B>::new(graph, weights.clone(), device)?;
             return Ok(Self {
                 recipe,

@@ -50,6 +50,9 @@ pub struct Recipe {
     pub patience: usize,
     /// Seed of everything random.
     pub seed: u64,
+    /// SHA-256 of the weights that training begins with; fresh ones, drawn by the seed, where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<String>,
 }
 
 /// A network by name.
@@ -70,7 +73,7 @@ pub enum LeanSize {
     Small,
     /// [`LeanSize::Small`] with batch normalisation.
     SmallNorm,
-    /// 16 to 128 channels, two blocks at the two lowest levels.
+    /// 16 to 160 channels, two blocks at the two lowest levels.
     Medium,
     /// [`LeanSize::Medium`] with batch normalisation.
     MediumNorm,
@@ -99,7 +102,7 @@ impl LeanSize {
                 (&[16, 24, 48, 96, 128], &[0, 1, 1, 1, 1], &[0, 1, 1, 1])
             }
             Self::Medium | Self::MediumNorm => {
-                (&[16, 24, 48, 96, 128], &[0, 1, 1, 2, 2], &[0, 1, 1, 1])
+                (&[16, 24, 48, 96, 160], &[0, 1, 1, 2, 2], &[0, 1, 1, 1])
             }
             Self::TinyNorm => (&[12, 16, 32, 64, 96], &[0, 1, 1, 1, 1], &[0, 1, 1, 1]),
             Self::Fine | Self::FineNorm => (&[8, 16, 32, 64, 96], &[1, 1, 1, 1, 1], &[1, 1, 1, 1]),

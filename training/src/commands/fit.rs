@@ -13,12 +13,14 @@ use glioseg_shared::imaging::grid::Fit;
 use glioseg_shared::model::contract::Provenance;
 use glioseg_training::augment::{Preset, Transforms};
 use glioseg_training::batches::Batches;
+use glioseg_training::checkpoint::{Checkpoint, weights_digest};
 use glioseg_training::data::cache::{Cache, CachedPatient};
 use glioseg_training::data::dataset::Dataset;
 use glioseg_training::data::split::Split;
 use glioseg_training::fit::fit;
 use glioseg_training::kernels::Kernels;
 use glioseg_training::loss::{Loss, Losses};
+use glioseg_training::networks::Weights;
 use glioseg_training::optimise::Schedule;
 use glioseg_training::package::{GRID, draft, input, package};
 use glioseg_training::recipe::{Architecture, Recipe};
@@ -68,6 +70,10 @@ pub(crate) struct FitArgs {
     /// Folder for checkpoint, metrics and model.
     #[arg(long)]
     out: PathBuf,
+    /// Begin with the best weights of this checkpoint, of a run with the same network on the same data and split
+    /// [default: fresh weights].
+    #[arg(long)]
+    from: Option<PathBuf>,
     /// Folder for the decoded slices, kept between runs [default: the data folder].
     #[arg(long)]
     cache: Option<PathBuf>,
@@ -78,7 +84,7 @@ pub(crate) struct FitArgs {
     #[arg(long, default_value_t = 4.0, value_parser = above_zero)]
     resident_gib: f64,
     /// Network: lean-small, lean-medium, lean-fine (each also with -norm), lean-tiny-norm, unet-F or attention-unet-F.
-    #[arg(long, default_value = "lean-small-norm")]
+    #[arg(long, default_value = "lean-medium-norm")]
     network: Architecture,
     /// Dropout rate.
     #[arg(long, default_value_t = 0.1, value_parser = fraction)]
@@ -87,7 +93,7 @@ pub(crate) struct FitArgs {
     #[arg(long, value_enum, default_value_t = Loss::BatchDiceCe)]
     loss: Loss,
     /// Epochs.
-    #[arg(long, default_value_t = 16, value_parser = positive())]
+    #[arg(long, default_value_t = 60, value_parser = positive())]
     epochs: usize,
     /// Slices a step.
     #[arg(long, default_value_t = 16, value_parser = positive())]
@@ -123,10 +129,10 @@ pub(crate) struct FitArgs {
     #[arg(long, default_value_t = 0.4, value_parser = fraction)]
     tumour_share: f64,
     /// Decay of the moving average of the weights (0: none).
-    #[arg(long, default_value_t = 0.995, value_parser = fraction)]
+    #[arg(long, default_value_t = 0.998, value_parser = fraction)]
     average: f64,
     /// End after this many epochs without a better validation Dice.
-    #[arg(long, default_value_t = 10, value_parser = positive())]
+    #[arg(long, default_value_t = 20, value_parser = positive())]
     patience: usize,
     /// Seed of everything random.
     #[arg(long, default_value_t = 155)]
@@ -188,7 +194,31 @@ impl FitArgs {
             average: self.average,
             patience: self.patience,
             seed: self.seed,
+            start: None,
         }
+    }
+
+    /// The weights to begin with, where another run is named.
+    ///
+    /// Only one on the same data and split: weights that have seen the validation patients would choose themselves.
+    fn start(&self, recipe: &Recipe, data: &str) -> Result<Option<Weights>, CommandError> {
+        let Some(path) = &self.from else {
+            return Ok(None);
+        };
+        let refused = |reason: &str| CommandError::from(format!("{}: {reason}", path.display()));
+        let checkpoint = Checkpoint::read(path)?.ok_or_else(|| refused("there is no such file"))?;
+        if checkpoint.recipe.network != recipe.network {
+            return Err(refused(&format!(
+                "its network is {}; use --network {} here",
+                checkpoint.recipe.network, checkpoint.recipe.network
+            )));
+        }
+        if checkpoint.data != data {
+            return Err(refused(
+                "it was trained on other data or another split: its validation patients may be among yours",
+            ));
+        }
+        Ok(Some(checkpoint.best))
     }
 }
 
@@ -209,7 +239,7 @@ fn train<B>(args: &FitArgs, device: &B::Device) -> Outcome
 where
     B: AutodiffBackend<InnerBackend: Kernels + Transforms> + Kernels + Losses,
 {
-    let recipe = args.recipe();
+    let mut recipe = args.recipe();
     let dataset = Dataset::open(&args.data)?;
     let mut split = Split::read(&args.split)?;
     split.check_against(&dataset)?;
@@ -217,6 +247,8 @@ where
         split = split.fold(fold)?;
     }
     let (used, data) = run_data(&dataset, &split)?;
+    let start = args.start(&recipe, &data)?;
+    recipe.start = start.as_ref().map(weights_digest);
     let provenance = Provenance {
         data: data_name(&args.data, Some(&split)),
         data_digest: dataset.select(&split.train)?.digest()?,
@@ -265,6 +297,7 @@ where
         &training,
         &validation,
         &data,
+        start,
         &args.out,
         &mut std::io::stdout(),
         device,
