@@ -305,6 +305,29 @@ async fn a_missing_bucket_is_no_missing_object() {
 }
 
 #[tokio::test]
+async fn a_denied_read_is_an_absent_object_to_those_who_may_not_list() {
+    let server = S3Server::start().await;
+    let denied = |error: &StorageError| matches!(error, StorageError::Denied { .. });
+    let storage = server.denied();
+    assert!(denied(&storage.get(&key("k"), MAX).await.unwrap_err()));
+    assert!(denied(&storage.head(&key("k")).await.unwrap_err()));
+
+    let storage = storage.without_listing();
+    assert!(
+        storage
+            .get(&key("k"), MAX)
+            .await
+            .unwrap_err()
+            .is_not_found()
+    );
+    assert!(storage.head(&key("k")).await.unwrap_err().is_not_found());
+    let written = storage
+        .put(&key("k"), Vec::new(), Condition::IfAbsent, &Metadata::new())
+        .await;
+    assert!(denied(&written.unwrap_err()), "writes are told apart");
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_there_is_worth_a_retry() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -87,9 +87,10 @@ fn is_small_and_says_where_it_comes_from() {
 }
 
 #[test]
-fn rarely_sees_tumour_where_a_test_patient_has_none() {
+fn finds_tumours_of_test_patients_and_rarely_more() {
     let summary = summary_of("test");
-    let [_, _, _, (_, all_slices), (_, false_positives)] = figures(&summary);
+    let [(_, volumes), _, _, (_, all_slices), (_, false_positives)] = figures(&summary);
+    assert!(volumes.value >= 0.78, "{volumes:?}");
     assert!(all_slices.value >= 0.75, "{all_slices:?}");
     assert!(false_positives.value <= 0.20, "{false_positives:?}");
 }

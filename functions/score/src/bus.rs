@@ -133,7 +133,11 @@ where
                 || service.err().code().is_some_and(code_may_pass)
         }
         SdkError::TimeoutError(_) | SdkError::ResponseError(_) => true,
-        SdkError::DispatchFailure(failure) => failure.is_io() || failure.is_timeout(),
+        SdkError::DispatchFailure(failure) => {
+            // The SDK gives a kind to those other failures alone that it would try again: a connection that ended
+            // before the answer is one.
+            failure.is_io() || failure.is_timeout() || failure.as_other().is_some()
+        }
         _ => false,
     }
 }

@@ -50,6 +50,15 @@ impl S3Server {
     pub(crate) fn storage(&self, prefix: Option<&str>) -> S3Storage {
         storage(self.address, BUCKET, prefix)
     }
+
+    /// A store in the server's bucket whose every request is denied (403).
+    #[allow(
+        dead_code,
+        reason = "not every test binary with this module asks for it"
+    )]
+    pub(crate) fn denied(&self) -> S3Storage {
+        signed_with("another secret", self.address, BUCKET, None)
+    }
 }
 
 impl Drop for S3Server {
@@ -60,11 +69,15 @@ impl Drop for S3Server {
 
 /// A store of whatever serves at the address, without the client's own retries.
 pub(crate) fn storage(address: SocketAddr, bucket: &str, prefix: Option<&str>) -> S3Storage {
+    signed_with(SECRET, address, bucket, prefix)
+}
+
+fn signed_with(secret: &str, address: SocketAddr, bucket: &str, prefix: Option<&str>) -> S3Storage {
     let config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
         .endpoint_url(format!("http://{address}"))
         .region(Region::new("us-east-1"))
-        .credentials_provider(Credentials::new(KEY_ID, SECRET, None, None, "test"))
+        .credentials_provider(Credentials::new(KEY_ID, secret, None, None, "test"))
         .retry_config(RetryConfig::disabled())
         .force_path_style(true)
         .build();

@@ -131,16 +131,11 @@ async fn truths_are_stored_as_the_data_set_stores_masks() {
 }
 
 #[tokio::test]
-async fn a_mask_that_is_uploaded_as_a_slice_is_a_grey_slice() {
+async fn a_mask_that_is_uploaded_as_a_slice_is_set_aside() {
     let stack = Stack::new();
     let mask = Mask::new(16, 16, (0..256).map(|i| i % 5 == 0).collect()).unwrap();
-    assert_eq!(
-        stack.upload("s/a.tif", &encode_mask_tiff(&mask)).await,
-        prepared(1, 0)
-    );
-    let slice = stack.prepared("prepared/s/a.png").await.slice;
-    assert_eq!(slice.at(5, 0, Channel::Flair), 255);
-    assert_eq!(slice.at(4, 0, Channel::Flair), 0);
+    let rejection = stack.rejection("s/a.tif", &encode_mask_tiff(&mask)).await;
+    assert!(rejection.reason.contains("this is a mask"), "{rejection:?}");
 }
 
 #[tokio::test]
