@@ -171,7 +171,7 @@ pub async fn read_pointer(
 ) -> Result<Option<Serving>, RegistryError> {
     match read_pointer_if_changed(storage, channel, None).await? {
         PointerState::Found { etag, pointer } => Ok(Some(Serving {
-            pointer: pointer?,
+            pointer: (*pointer)?,
             etag,
         })),
         PointerState::Absent | PointerState::Unchanged => Ok(None),
@@ -191,7 +191,7 @@ pub enum PointerState {
         etag: ETag,
         /// What the channel serves; [`RegistryError::BadPointer`] for a document that is damaged
         /// or of another channel, so that a reader can remember which state was bad.
-        pointer: Result<Pointer, RegistryError>,
+        pointer: Box<Result<Pointer, RegistryError>>,
     },
 }
 
@@ -218,8 +218,9 @@ pub async fn read_pointer_if_changed(
     match read {
         Ok(None) => Ok(PointerState::Unchanged),
         Ok(Some(object)) => Ok(PointerState::Found {
-            pointer: Pointer::from_json(&object.bytes, channel)
-                .map_err(|error| bad(error.to_string())),
+            pointer: Box::new(
+                Pointer::from_json(&object.bytes, channel).map_err(|error| bad(error.to_string())),
+            ),
             etag: object.etag,
         }),
         Err(error) if error.is_not_found() => Ok(PointerState::Absent),

@@ -103,9 +103,18 @@ impl Fitted {
     }
 }
 
+/// What a run stands on besides its recipe.
+#[derive(Clone, Debug)]
+pub struct Origin<'a> {
+    /// Digest of data and split.
+    pub data: &'a str,
+    /// The weights to begin with; fresh ones, drawn by the recipe's seed, where there are none.
+    pub start: Option<Weights>,
+}
+
 /// Trains by `recipe`, going on from `folder/checkpoint.bin` if it is there; validates after every epoch.
 ///
-/// A run that does not go on begins with the weights `start`, or with fresh ones drawn by the recipe's seed.
+/// A run that does not go on begins with the weights of `origin`, or with fresh ones drawn by the recipe's seed.
 ///
 /// Writes `folder/checkpoint.bin` and `folder/metrics.csv` after every epoch and prints `Val_dice=…;` to `log`.
 /// The result is the same whether the run was interrupted or not.
@@ -116,8 +125,7 @@ pub fn fit<B>(
     recipe: &Recipe,
     training: &Batches<'_, B::InnerBackend>,
     validation: &Batches<'_, B::InnerBackend>,
-    data: &str,
-    start: Option<Weights>,
+    origin: Origin<'_>,
     folder: &Path,
     log: &mut dyn Write,
     device: &B::Device,
@@ -140,7 +148,7 @@ where
         });
     }
     let path = folder.join("checkpoint.bin");
-    let mut run = Run::<B>::start_or_resume(recipe, data, start, &path, device)?;
+    let mut run = Run::<B>::start_or_resume(recipe, origin, &path, device)?;
     while run.history.len() < recipe.epochs && !run.is_stale() {
         let epoch = run.train_epoch(training)?;
         run.history.push(epoch);
@@ -180,11 +188,11 @@ type Adam<B> = OptimizerAdaptor<AdamW, Network<B>, B>;
 impl<'a, B: AutodiffBackend<InnerBackend: Kernels + Transforms> + Kernels + Losses> Run<'a, B> {
     fn start_or_resume(
         recipe: &'a Recipe,
-        data: &'a str,
-        start: Option<Weights>,
+        origin: Origin<'a>,
         path: &Path,
         device: &B::Device,
     ) -> Result<Self, FitError> {
+        let Origin { data, start } = origin;
         let graph = recipe.network.graph(recipe.dropout);
         let optimiser = AdamW::new(recipe.weight_decay as f32).init::<B, Network<B>>();
         let Some(checkpoint) = Checkpoint::read(path)? else {

@@ -481,7 +481,7 @@ mod tests {
 
     #[test]
     fn no_cut_and_no_changed_byte_goes_unnoticed_or_panics() {
-        let content: Vec<u8> = (0..2000u32).map(|i| (i * i >> 3) as u8).collect();
+        let content: Vec<u8> = (0..2000u32).map(|i| ((i * i) >> 3) as u8).collect();
         let sound = pack(&[("a", &content), ("folder/b", b"short")]);
         let expected = read_all(&sound).unwrap();
         for length in 0..sound.len() {

@@ -134,7 +134,7 @@ impl<S: Storage> Preprocess<S> {
         }
         let (key, upload) = match identify(&object.key) {
             Ok(identified) => identified,
-            Err((aside, refusal)) => return self.set_aside(object, &aside, &refusal).await,
+            Err(refused) => return self.set_aside(object, &refused.0, &refused.1).await,
         };
         let study = upload.study.clone();
         let may_tell_of_study = matches!(upload.kind, UploadKind::Study | UploadKind::Zip);
@@ -171,21 +171,21 @@ impl<S: Storage> Preprocess<S> {
 }
 
 /// What an upload is by its key, or why nothing can be made of it.
-fn identify(text: &str) -> Result<(ObjectKey, Upload), (Aside, Refusal)> {
+fn identify(text: &str) -> Result<(ObjectKey, Upload), Box<(Aside, Refusal)>> {
     let key = ObjectKey::parse(text).map_err(|error| {
         let refusal = Refusal::new(
             error.to_string(),
             "upload the file under a key without control characters, backslashes, and segments that are empty, `.` or \
              `..`",
         );
-        (Aside::without_study(text), refusal)
+        Box::new((Aside::without_study(text), refusal))
     })?;
     match keys::classify(&key) {
-        Ok(upload) if upload.kind == UploadKind::Unknown => Err((
+        Ok(upload) if upload.kind == UploadKind::Unknown => Err(Box::new((
             Aside::of(&key, &upload.study, &upload.file),
             Refusal::of_name(&upload.file),
-        )),
+        ))),
         Ok(upload) => Ok((key, upload)),
-        Err(error) => Err((Aside::without_study(text), error.into())),
+        Err(error) => Err(Box::new((Aside::without_study(text), error.into()))),
     }
 }

@@ -121,7 +121,7 @@ fn stages(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("stage");
     let limits = Limits::default();
     group.bench_function("decode tiff", |b| {
-        b.iter(|| decode_slices(black_box(&tiff), &limits))
+        b.iter(|| decode_slices(black_box(&tiff), &limits));
     });
     group.bench_function("decode prepared", |b| {
         b.iter(|| Prepared::decode(black_box(&png), &limits));
@@ -129,7 +129,7 @@ fn stages(criterion: &mut Criterion) {
     group.bench_function("preprocess", |b| b.iter(input));
     let values = input().values;
     group.bench_function("bare network", |b| {
-        b.iter(|| network.logits(black_box(&values)))
+        b.iter(|| network.logits(black_box(&values)));
     });
     group.bench_function("all steps to the mask", |b| {
         b.iter(|| segmenter.segment(black_box(slice)));
@@ -139,7 +139,7 @@ fn stages(criterion: &mut Criterion) {
     group.bench_function("mask png", |b| b.iter(|| segmented.mask_png()));
     group.bench_function("overlay png", |b| b.iter(|| segmented.overlay_png()));
     group.bench_function("probability png", |b| {
-        b.iter(|| segmented.probability_png())
+        b.iter(|| segmented.probability_png());
     });
     group.finish();
 

@@ -112,7 +112,7 @@ struct Fault {
 /// What the model is that a channel names.
 enum Loaded {
     Ready(Arc<ServedModel>),
-    Bad(Fault),
+    Bad(Box<Fault>),
 }
 
 impl<S: Storage> ModelSlot<S> {
@@ -208,12 +208,12 @@ impl<S: Storage> ModelSlot<S> {
                 channel: self.channel.to_string(),
             }),
             PointerState::Found { etag, pointer } => {
-                let loaded = match pointer {
+                let loaded = match *pointer {
                     Ok(pointer) => self.load(pointer, None).await?,
-                    Err(error) => Loaded::Bad(Fault {
+                    Err(error) => Loaded::Bad(Box::new(Fault {
                         reason: error.to_string(),
                         file: None,
-                    }),
+                    })),
                 };
                 known.etag = Some(etag);
                 self.settle(known, loaded)
@@ -227,7 +227,7 @@ impl<S: Storage> ModelSlot<S> {
                     let loaded = match fault.file.clone() {
                         // The same version may have been published anew, and whole this time.
                         Some((pointer, _)) => self.load(pointer, Some(fault)).await?,
-                        None => Loaded::Bad(fault),
+                        None => Loaded::Bad(Box::new(fault)),
                     };
                     self.settle(known, loaded)
                 }
@@ -243,7 +243,7 @@ impl<S: Storage> ModelSlot<S> {
             }
             Loaded::Bad(fault) => {
                 let error = self.broken(&fault.reason);
-                known.fault = Some(fault);
+                known.fault = Some(*fault);
                 Err(error)
             }
         }
@@ -271,12 +271,12 @@ impl<S: Storage> ModelSlot<S> {
             .map_err(|error| self.refused(&error))?;
         let FoundModel { etag, onnx } = match (found, fault) {
             (Some(found), _) => found,
-            (None, Some(fault)) => return Ok(Loaded::Bad(fault)),
+            (None, Some(fault)) => return Ok(Loaded::Bad(Box::new(fault))),
             (None, None) => return Err(self.unreachable("the bucket sent no file")),
         };
         let bad = |reason, pointer| {
             let file = Some((pointer, etag));
-            Ok(Loaded::Bad(Fault { reason, file }))
+            Ok(Loaded::Bad(Box::new(Fault { reason, file })))
         };
         let onnx = match onnx {
             Ok(onnx) => onnx,

@@ -32,6 +32,9 @@ pub enum FunctionsError {
     Score(#[from] glioseg_score::config::ConfigError),
 }
 
+/// The functions, by what they are.
+pub type Functions = HashMap<Function, Arc<dyn Invoke>>;
+
 /// Makes the functions over buckets that `bucket` reaches, and tells which channel is served.
 ///
 /// `environment` is what the functions' environment says besides the names of the buckets.
@@ -43,7 +46,7 @@ pub fn functions(
     environment: &BTreeMap<String, String>,
     bucket: &dyn Fn(Bucket) -> S3Storage,
     observer: &Arc<dyn Observer>,
-) -> Result<(HashMap<Function, Arc<dyn Invoke>>, Channel), FunctionsError> {
+) -> Result<(Functions, Channel), FunctionsError> {
     let variable = |function: Function, name: &str| {
         let named = function
             .buckets()

@@ -17,7 +17,7 @@ use glioseg_training::checkpoint::{Checkpoint, weights_digest};
 use glioseg_training::data::cache::{Cache, CachedPatient};
 use glioseg_training::data::dataset::Dataset;
 use glioseg_training::data::split::Split;
-use glioseg_training::fit::fit;
+use glioseg_training::fit::{Origin, fit};
 use glioseg_training::kernels::Kernels;
 use glioseg_training::loss::{Loss, Losses};
 use glioseg_training::networks::Weights;
@@ -296,8 +296,7 @@ where
         &recipe,
         &training,
         &validation,
-        &data,
-        start,
+        Origin { data: &data, start },
         &args.out,
         &mut std::io::stdout(),
         device,

@@ -119,17 +119,20 @@ async fn the_smallest_and_the_strangest_sound_slices_are_served() {
         )
         .unwrap()
     };
-    for body in [
-        encode_slice_tiff(&grey(1, 1, 7)),
-        encode_slice_tiff(&grey(1, 1, 0)),
-        encode_slice_tiff(&grey(3, 1000, 0)),
-        encode_slice_tiff(&grey(1000, 3, 255)),
-        float_tiff(2, 2, &[f32::MIN, f32::MAX, 0.0, -0.0]),
+    let extremes: Vec<f32> = [f32::MIN, f32::MAX, 0.0, -0.0].repeat(64);
+    for (body, status) in [
+        (encode_slice_tiff(&grey(16, 16, 7)), 200),
+        (encode_slice_tiff(&grey(16, 16, 0)), 200),
+        (encode_slice_tiff(&grey(16, 1000, 0)), 200),
+        (encode_slice_tiff(&grey(1000, 16, 255)), 200),
+        (float_tiff(16, 16, &extremes), 200),
+        (encode_slice_tiff(&grey(1, 1, 7)), 422),
+        (encode_slice_tiff(&grey(15, 16, 7)), 422),
     ] {
         let response = stack.segment.on_http(segment("image/tiff", body)).await;
         assert_eq!(
             response.status,
-            200,
+            status,
             "{:?}",
             String::from_utf8_lossy(&response.body)
         );

@@ -85,13 +85,16 @@ pub(crate) fn expected(prepared: &Prepared, onnx: &[u8]) -> Outputs {
 
 type Fault = dyn Fn(&str, &ObjectKey) -> Option<StorageError> + Send + Sync;
 
+/// A write of somebody else.
+type Write = (ObjectKey, Vec<u8>, Metadata);
+
 /// A folder that tells what was asked of it, and fails on demand.
 #[derive(Clone)]
 pub(crate) struct Watched {
     inner: FolderStorage,
     calls: Arc<Mutex<Vec<String>>>,
     fault: Arc<Mutex<Option<Arc<Fault>>>>,
-    meanwhile: Arc<Mutex<Option<(ObjectKey, Vec<u8>, Metadata)>>>,
+    meanwhile: Arc<Mutex<Option<Write>>>,
 }
 
 impl Watched {

@@ -124,7 +124,7 @@ mod tests {
             receives: 2,
             object,
         };
-        let payload = payload("preprocess", &[message.clone()]);
+        let payload = payload("preprocess", std::slice::from_ref(&message));
         let record = &payload["Records"][0];
         assert_eq!(record["attributes"]["ApproximateReceiveCount"], "2");
         assert_eq!(record["messageId"], message_id("preprocess", &message));

@@ -275,7 +275,7 @@ mod tests {
             "$default",
             "GET /studies/{study+}",
         ));
-        assert_eq!(of_api.path, "/studies/a b/50%25");
+        assert_eq!(of_api.path, "/studies/a b/50%");
         let refused = HttpRequest::from_event(&event("/%FF", "$default", "$default"));
         assert_eq!(refused.unwrap_err().status(), 400);
     }

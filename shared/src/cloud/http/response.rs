@@ -111,6 +111,8 @@ impl HttpResponse {
         json!({
             "statusCode": self.status,
             "headers": self.headers,
+            // The format does not ask for it; `cargo lambda watch` does.
+            "cookies": [],
             "body": body,
             "isBase64Encoded": is_base64,
         })
@@ -145,10 +147,8 @@ mod tests {
 
     /// Reads a response with somebody else's idea of the format.
     fn sent(response: HttpResponse) -> (i64, Body) {
-        let mut value = response.into_api_gateway();
-        // The format leaves them out where there are none, the type does not.
-        value["cookies"] = json!([]);
-        let read: ApiGatewayV2httpResponse = serde_json::from_value(value).unwrap();
+        let read: ApiGatewayV2httpResponse =
+            serde_json::from_value(response.into_api_gateway()).unwrap();
         (read.status_code, read.body.unwrap())
     }
 
