@@ -23,7 +23,7 @@ const TOLERANCE: f64 = 0.005;
 /// The plainest post-processing that is as good as any on `studies`, through the model itself.
 ///
 /// Good is the mean of volume Dice, tumour-slice Dice and all-slice Dice: the first two want every tumour pixel, large
-/// tumours and small ones, the last punishes each false tumour. As good as any is at most [`TOLERANCE`] below the best;
+/// tumours and small ones, the last punishes each false tumour. As good as any is at most 0.005 below the best;
 /// plainest is the threshold closest to 0.5, then the smallest component that is removed. The model's own
 /// post-processing is not used.
 ///
