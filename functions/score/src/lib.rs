@@ -1,6 +1,6 @@
 //! From masks and truth to scores, and from the objects of a study to how it stands.
 //!
-//! - [`slice`]: one predicted and one true mask in, a score out; pure.
+//! - [`mod@slice`]: one predicted and one true mask in, a score out; pure.
 //! - [`event`]: masks and truths that arrive in the results bucket.
 //! - [`completion`]: announcing on a [`bus`] that a closed study is done.
 //! - [`http`]: two masks that somebody sends or names, how a study stands, and [`delete`] for one.

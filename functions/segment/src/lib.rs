@@ -1,6 +1,6 @@
 //! From prepared slices, and images sent to it, to masks.
 //!
-//! - [`slice`]: a prepared slice in, mask, pictures and report out; pure.
+//! - [`mod@slice`]: a prepared slice in, mask, pictures and report out; pure.
 //! - [`model`]: the model that serves, swapped between two requests.
 //! - [`event`]: prepared slices that arrive in the results bucket.
 //! - [`http`]: images that somebody sends, and questions about the model.
