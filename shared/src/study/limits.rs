@@ -4,6 +4,9 @@ use std::ops::RangeInclusive;
 
 use crate::imaging::Limits;
 
+/// Longest side that may be asked for: three bytes of each pixel then fit into a TIFF file, whose offsets have 32 bits.
+const MAX_SIDE: u64 = 32_767;
+
 /// The bounds on everything that comes from outside, checked before memory is spent on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServingLimits {
@@ -68,7 +71,7 @@ impl ServingLimits {
                 1..=5 << 30,
                 default.max_upload_bytes,
             )?,
-            max_side: bound(&value_of, "MAX_SIDE", 1..=65_535, default.max_side)?,
+            max_side: bound(&value_of, "MAX_SIDE", 1..=MAX_SIDE, default.max_side)?,
             max_pages: bound(&value_of, "MAX_PAGES", 1..=65_535, default.max_pages)?,
             max_decoded_bytes: bound(
                 &value_of,
