@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the seeds of the `contract`, `prepared` and `split` fuzzers.
+"""Write the seeds of the `contract`, `prepared`, `archive` and `split` fuzzers.
 
     python3 -m pip install onnx==1.23.2
     python3 fuzz/make_seeds.py
@@ -11,10 +11,12 @@ decoder reads what it says it reads.
 """
 
 import copy
+import io
 import json
 import pathlib
 import shutil
 import struct
+import zipfile
 import zlib
 
 import onnx
@@ -122,8 +124,57 @@ def prepared():
     }
 
 
+def tiff(width, height, samples, value):
+    """A TIFF file of one strip without compression, its values given by their number."""
+    tags = [(256, width), (257, height), (258, 8), (259, 1), (262, 2 if samples == 3 else 1), (273, 0), (277, samples)]
+    tags += [(278, height), (279, width * height * samples)]
+    start = 8 + 2 + 12 * len(tags) + 4
+    fields = b"".join(struct.pack("<HHII", tag, 4, 1, start if tag == 273 else number) for tag, number in tags)
+    pixels = bytes(value(i) for i in range(width * height * samples))
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + fields + b"\0\0\0\0" + pixels
+
+
+def zipped(files, method=zipfile.ZIP_DEFLATED, comment=b""):
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w", method) as archive:
+        archive.comment = comment
+        for name, content in files:
+            archive.writestr(zipfile.ZipInfo(name), content, method)
+    return held.getvalue()
+
+
+def archives():
+    slices = [tiff(40, 33, 3, lambda i, by=by: (i * i // by) % 251) for by in (7, 11)]
+    mask = tiff(40, 33, 1, lambda i: 255 if 300 < i < 340 else 0)
+    manifest = json.dumps({"slices": 2, "spacing_mm": [0.5, 0.5, 3]})
+    study = [("head/1.tif", slices[0]), ("head/1_mask.tif", mask), ("head/2.tif", slices[1]), ("study.json", manifest)]
+    sound = zipped(study)
+    directory = sound.index(b"PK\1\2")
+    liar = bytearray(sound)
+    liar[directory + 24 : directory + 28] = struct.pack("<I", 10)
+    encrypted = bytearray(sound)
+    encrypted[directory + 8] |= 1
+    return {
+        "sound": sound,
+        "stored": zipped(study, zipfile.ZIP_STORED, b"packed by hand"),
+        "one": zipped(study[:1]),
+        "hidden": zipped([("__MACOSX/._1.tif", b"x"), (".DS_Store", b"x"), *study[:1]]),
+        "folder": zipped([("head/", b""), *study[:1]]),
+        "refused_empty": zipped([]),
+        "refused_liar": bytes(liar),
+        "refused_encrypted": bytes(encrypted),
+        "refused_traversing": zipped([("../1.tif", slices[0])]),
+        "refused_bomb": zipped([("1.tif", bytes(2 << 20))]),
+        "refused_many": zipped([(f"{i}.tif", b"") for i in range(9)]),
+        "refused_twice": zipped([("a/1.tif", slices[0]), ("b/1.tif", slices[1])]),
+        "refused_foreign": zipped([("notes.txt", b"notes"), *study[:1]]),
+        "refused_manifest": zipped([("study.json", b"{"), *study[:1]]),
+        "refused_truncated": sound[:-30],
+    }
+
+
 def main():
-    folders = {name: HERE / "seeds" / name for name in ["contract", "prepared", "split"]}
+    folders = {name: HERE / "seeds" / name for name in ["contract", "prepared", "archive", "split"]}
     for folder in folders.values():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -136,6 +187,8 @@ def main():
     (folders["contract"] / "truncated.onnx").write_bytes(onnx_of(texts["lean"])[:-20])
     for name, file in prepared().items():
         (folders["prepared"] / f"{name}.png").write_bytes(file)
+    for name, file in archives().items():
+        (folders["archive"] / f"{name}.zip").write_bytes(file)
     for name, split in splits().items():
         (folders["split"] / f"{name}.json").write_text(json.dumps(split))
 

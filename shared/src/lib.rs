@@ -8,14 +8,18 @@
 //! - [`cloud`]: bytes and keys; knows no pixels.
 //! - [`registry`]: which model serves; the one place where model meets cloud.
 //! - [`study`]: the documents that the functions hand each other about a study.
+//! - [`files`]: reading whole files within a bound.
+//! - [`page`]: the frame of reports for people.
 //! - [`digest`]: SHA-256 as text.
 //!
 //! Not a medical device: research use only.
 
 pub mod cloud;
 pub mod digest;
+pub mod files;
 pub mod imaging;
 pub mod model;
+pub mod page;
 pub mod registry;
 pub mod scoring;
 pub mod study;

@@ -11,18 +11,7 @@ mod imaging;
 #[path = "../../fuzz/checks/prepared.rs"]
 mod prepared;
 
-/// Runs a target's check on each of its seeds, and on what it found where it found something.
-fn replay(target: &str, check: fn(&[u8])) {
-    let fuzz = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
-    let seeds = std::fs::read_dir(fuzz.join("seeds").join(target)).unwrap();
-    let found = std::fs::read_dir(fuzz.join("found").join(target));
-    for entry in seeds.chain(found.into_iter().flatten()) {
-        let path = entry.unwrap().path();
-        // Shown only when the test fails: the last line names the input.
-        println!("{}", path.display());
-        check(&std::fs::read(&path).unwrap());
-    }
-}
+use glioseg_test_support::fuzz::replay;
 
 #[test]
 fn pictures() {

@@ -290,6 +290,27 @@ fn page_bomb(pages: usize, side: u32) -> Vec<u8> {
 }
 
 #[test]
+fn no_limit_lets_a_side_through_that_could_not_be_encoded() {
+    let limits = Limits {
+        max_side: u32::MAX,
+        max_decoded_bytes: u64::MAX,
+        ..Limits::default()
+    };
+    for (width, height) in [(32_768, 1), (1, 32_768)] {
+        let page = [
+            (256, width),
+            (257, height),
+            (258, 8),
+            (259, 8),
+            (262, 1),
+            (277, 1),
+        ];
+        let error = decode_slices(&directories(&[&page], 0), &limits).unwrap_err();
+        assert_eq!(too_large(&error), Some(Limit::Side), "{error}");
+    }
+}
+
+#[test]
 fn a_tile_counts_though_its_page_is_small() {
     let tile = [
         (256, 1),

@@ -2,14 +2,8 @@
 
 use std::time::Duration;
 
+use glioseg_shared::cloud::{Environment, EnvironmentError};
 use glioseg_shared::study::ServingLimits;
-use glioseg_shared::study::limits::InvalidLimit;
-
-/// How long an upload link is good for unless `PRESIGN_SECONDS` says otherwise.
-const DEFAULT_PRESIGN: Duration = Duration::from_secs(900);
-
-/// Longest that S3 signs for: seven days.
-const MAX_PRESIGN_SECONDS: u64 = 7 * 24 * 3600;
 
 /// What the function is told by its environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,63 +18,20 @@ pub struct Config {
     pub limits: ServingLimits,
 }
 
-/// An environment that the function cannot run in.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// A variable has to be set.
-    #[error("{variable} is not set: it names a bucket")]
-    Missing {
-        /// The variable.
-        variable: &'static str,
-    },
-    /// `PRESIGN_SECONDS` is none.
-    #[error(
-        "PRESIGN_SECONDS={value:?}: it has to be a whole number from 1 to {MAX_PRESIGN_SECONDS}"
-    )]
-    Presign {
-        /// Its value.
-        value: String,
-    },
-    /// A bound is none.
-    #[error(transparent)]
-    Limit(#[from] InvalidLimit),
-}
-
 impl Config {
-    /// Reads the environment.
-    ///
-    /// # Errors
-    /// [`ConfigError`], which names the variable.
-    pub fn from_env() -> Result<Self, ConfigError> {
-        Self::from_variables(|variable| {
-            std::env::var_os(variable).map(|value| value.to_string_lossy().into_owned())
-        })
-    }
-
     /// Reads variables that `value_of` knows.
     ///
     /// # Errors
-    /// As [`Config::from_env`].
+    /// [`EnvironmentError`], which names the variable.
     pub fn from_variables(
         value_of: impl Fn(&'static str) -> Option<String>,
-    ) -> Result<Self, ConfigError> {
-        let bucket = |variable| {
-            value_of(variable)
-                .filter(|name| !name.is_empty())
-                .ok_or(ConfigError::Missing { variable })
-        };
+    ) -> Result<Self, EnvironmentError> {
+        let environment = Environment::new(value_of);
         Ok(Self {
-            uploads_bucket: bucket("UPLOADS_BUCKET")?,
-            results_bucket: bucket("RESULTS_BUCKET")?,
-            presign: match value_of("PRESIGN_SECONDS") {
-                None => DEFAULT_PRESIGN,
-                Some(value) => match value.trim().parse() {
-                    Ok(seconds @ 1..=MAX_PRESIGN_SECONDS) => Duration::from_secs(seconds),
-                    _ => return Err(ConfigError::Presign { value }),
-                },
-            },
-            limits: ServingLimits::from_variables(value_of)?,
+            uploads_bucket: environment.bucket("UPLOADS_BUCKET")?,
+            results_bucket: environment.bucket("RESULTS_BUCKET")?,
+            presign: environment.presign()?,
+            limits: ServingLimits::from_environment(&environment)?,
         })
     }
 }
@@ -91,7 +42,7 @@ mod tests {
 
     use super::*;
 
-    fn read(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    fn read(variables: &[(&str, &str)]) -> Result<Config, EnvironmentError> {
         Config::from_variables(|asked| {
             variables
                 .iter()
@@ -131,8 +82,6 @@ mod tests {
             ("UPLOADS_BUCKET", ""),
             ("RESULTS_BUCKET", ""),
             ("PRESIGN_SECONDS", "0"),
-            ("PRESIGN_SECONDS", "604801"),
-            ("PRESIGN_SECONDS", "soon"),
             ("MAX_SIDE", "-1"),
         ] {
             assert!(wrong(name, value).starts_with(name), "{name}={value}");

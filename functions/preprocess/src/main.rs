@@ -2,7 +2,7 @@
 
 use glioseg_preprocess::config::Config;
 use glioseg_preprocess::{Buckets, Preprocess};
-use glioseg_shared::cloud::{S3Storage, telemetry};
+use glioseg_shared::cloud::{S3Storage, aws_environment, environment, s3_client, telemetry};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use serde_json::Value;
 
@@ -10,12 +10,11 @@ use serde_json::Value;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     telemetry::init()?;
-    let config = Config::from_env()?;
+    let config = Config::from_variables(environment::of_process)?;
+    let s3 = s3_client(&aws_environment().await);
     let buckets = Buckets {
-        uploads: S3Storage::connect(&config.uploads_bucket, None).await,
-        results: S3Storage::connect(&config.results_bucket, None)
-            .await
-            .without_listing(),
+        uploads: S3Storage::new(s3.clone(), &config.uploads_bucket, None),
+        results: S3Storage::new(s3, &config.results_bucket, None).without_listing(),
     };
     let preprocess = &Preprocess::new(buckets, config);
     let handler = |event: LambdaEvent<Value>| async move {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use glioseg_shared::cloud::keys::{Channel, InvalidName};
+use glioseg_shared::cloud::keys::Channel;
+use glioseg_shared::cloud::{Environment, EnvironmentError};
 use glioseg_shared::study::ServingLimits;
-use glioseg_shared::study::limits::InvalidLimit;
 
 /// Longest refresh time: a day.
 const MAX_REFRESH_SECONDS: u64 = 24 * 60 * 60;
@@ -26,73 +26,25 @@ pub struct Config {
     pub limits: ServingLimits,
 }
 
-/// Why the environment cannot be worked with.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// A variable without a default is not set.
-    #[error("{variable} is not set: it names a bucket")]
-    Missing {
-        /// The variable.
-        variable: &'static str,
-    },
-    /// The channel's name is none.
-    #[error("MODEL_CHANNEL: {0}")]
-    Channel(#[from] InvalidName),
-    /// The refresh time is none.
-    #[error(
-        "MODEL_REFRESH_SECONDS={value:?}: it has to be a whole number from 0 to {MAX_REFRESH_SECONDS}"
-    )]
-    Refresh {
-        /// Its value.
-        value: String,
-    },
-    /// A bound is none.
-    #[error(transparent)]
-    Limit(#[from] InvalidLimit),
-}
-
 impl Config {
-    /// Reads the environment of the process.
-    ///
-    /// # Errors
-    /// [`ConfigError`], which names the variable, for the first that cannot be used.
-    pub fn from_env() -> Result<Self, ConfigError> {
-        Self::from_variables(|variable| {
-            std::env::var_os(variable).map(|value| value.to_string_lossy().into_owned())
-        })
-    }
-
     /// Reads variables that `value_of` knows.
     ///
     /// # Errors
-    /// As [`Config::from_env`].
+    /// [`EnvironmentError`], which names the variable, for the first that cannot be used.
     pub fn from_variables(
         value_of: impl Fn(&'static str) -> Option<String>,
-    ) -> Result<Self, ConfigError> {
-        let bucket = |variable| {
-            value_of(variable)
-                .filter(|value| !value.is_empty())
-                .ok_or(ConfigError::Missing { variable })
-        };
+    ) -> Result<Self, EnvironmentError> {
+        let environment = Environment::new(value_of);
+        let refresh_seconds =
+            environment.whole_number("MODEL_REFRESH_SECONDS", 0..=MAX_REFRESH_SECONDS, 60)?;
         Ok(Self {
-            uploads_bucket: bucket("UPLOADS_BUCKET")?,
-            results_bucket: bucket("RESULTS_BUCKET")?,
-            models_bucket: bucket("MODELS_BUCKET")?,
-            channel: Channel::parse(value_of("MODEL_CHANNEL").as_deref().unwrap_or("fast"))?,
-            refresh_after: refresh(value_of("MODEL_REFRESH_SECONDS"))?,
-            limits: ServingLimits::from_variables(&value_of)?,
+            uploads_bucket: environment.bucket("UPLOADS_BUCKET")?,
+            results_bucket: environment.bucket("RESULTS_BUCKET")?,
+            models_bucket: environment.bucket("MODELS_BUCKET")?,
+            channel: environment.parsed("MODEL_CHANNEL", "fast", Channel::parse)?,
+            refresh_after: Duration::from_secs(refresh_seconds),
+            limits: ServingLimits::from_environment(&environment)?,
         })
-    }
-}
-
-fn refresh(value: Option<String>) -> Result<Duration, ConfigError> {
-    let Some(value) = value else {
-        return Ok(Duration::from_secs(60));
-    };
-    match value.trim().parse() {
-        Ok(seconds) if seconds <= MAX_REFRESH_SECONDS => Ok(Duration::from_secs(seconds)),
-        _ => Err(ConfigError::Refresh { value }),
     }
 }
 
@@ -102,7 +54,7 @@ mod tests {
 
     use super::*;
 
-    fn with(name: &str, value: &str) -> Result<Config, ConfigError> {
+    fn with(name: &str, value: &str) -> Result<Config, EnvironmentError> {
         Config::from_variables(|variable| match variable {
             _ if variable == name => Some(value.to_owned()),
             "UPLOADS_BUCKET" => Some("u".to_owned()),
@@ -127,7 +79,10 @@ mod tests {
         assert_eq!(config.refresh_after, Duration::from_secs(60));
         assert_eq!(config.limits, ServingLimits::default());
         for variable in ["UPLOADS_BUCKET", "RESULTS_BUCKET", "MODELS_BUCKET"] {
-            assert_eq!(with(variable, ""), Err(ConfigError::Missing { variable }));
+            assert_eq!(
+                with(variable, ""),
+                Err(EnvironmentError::NoBucket { variable })
+            );
         }
     }
 
@@ -135,9 +90,7 @@ mod tests {
     fn what_cannot_be_used_is_named() {
         for (variable, value) in [
             ("MODEL_CHANNEL", "a/b"),
-            ("MODEL_REFRESH_SECONDS", "-1"),
             ("MODEL_REFRESH_SECONDS", "86401"),
-            ("MODEL_REFRESH_SECONDS", "1.5"),
             ("MAX_SIDE", "0"),
         ] {
             let error = with(variable, value).unwrap_err().to_string();

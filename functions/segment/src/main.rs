@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use glioseg_segment::config::Config;
 use glioseg_segment::{Buckets, Segment};
-use glioseg_shared::cloud::{S3Storage, telemetry};
+use glioseg_shared::cloud::{S3Storage, aws_environment, environment, s3_client, telemetry};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use serde_json::Value;
 
@@ -13,15 +13,12 @@ use serde_json::Value;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     telemetry::init()?;
-    let config = Config::from_env()?;
+    let config = Config::from_variables(environment::of_process)?;
+    let s3 = s3_client(&aws_environment().await);
     let buckets = Buckets {
-        uploads: S3Storage::connect(&config.uploads_bucket, None)
-            .await
-            .without_listing(),
-        results: S3Storage::connect(&config.results_bucket, None)
-            .await
-            .without_listing(),
-        models: S3Storage::connect(&config.models_bucket, None).await,
+        uploads: S3Storage::new(s3.clone(), &config.uploads_bucket, None).without_listing(),
+        results: S3Storage::new(s3.clone(), &config.results_bucket, None).without_listing(),
+        models: S3Storage::new(s3, &config.models_bucket, None),
     };
     let segment = Segment::new(buckets, config, Arc::new(SystemTime::now));
     segment.warm_up().await;

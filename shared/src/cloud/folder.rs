@@ -18,6 +18,7 @@ use super::storage::{
     StorageError, check_metadata,
 };
 use crate::digest::{hex, sha256_hex};
+use crate::files::{ReadError, read_rest};
 
 /// What the names of the store's own files and folders start with; no segment of a key may.
 const RESERVED: &str = ".glioseg";
@@ -137,22 +138,13 @@ impl Folder {
         let failed = |error: io::Error| io_error(&error, "read", key.as_str());
         let _lock = self.lock_shared().map_err(failed)?;
         let file = open_object(&path).map_err(failed)?;
-        let mut bytes = Vec::new();
-        let too_large = || StorageError::TooLarge {
-            key: key.to_string(),
-            allowed: max_bytes,
-        };
-        let size = file.metadata().map_err(failed)?.len();
-        if size > max_bytes {
-            return Err(too_large());
-        }
-        // The file may have grown under a writer that knows no lock: the bound holds for what is read.
-        file.take(max_bytes.saturating_add(1))
-            .read_to_end(&mut bytes)
-            .map_err(failed)?;
-        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > max_bytes {
-            return Err(too_large());
-        }
+        let bytes = read_rest(file, max_bytes).map_err(|error| match error {
+            ReadError::Io(error) => failed(error),
+            ReadError::TooLarge(_) => StorageError::TooLarge {
+                key: key.to_string(),
+                allowed: max_bytes,
+            },
+        })?;
         let etag = ETag::new(sha256_hex(&bytes));
         let metadata = self.read_metadata(key, &etag)?;
         Ok(Object {

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::BehaviorVersion;
 use aws_sdk_s3::config::http::HttpResponse;
@@ -13,6 +14,27 @@ use super::storage::{
     Condition, ETag, Entry, Head, MAX_PAGE, Metadata, Object, ObjectKey, Page, Storage,
     StorageError, check_metadata,
 };
+
+/// What the standard AWS environment and files say. Clients made from one reading share connections and credentials.
+pub async fn aws_environment() -> SdkConfig {
+    aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .load()
+        .await
+}
+
+/// A client for all buckets of one account.
+///
+/// Where the environment names an endpoint (`AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_S3`), buckets are addressed by path:
+/// services other than AWS seldom have a host name for each bucket.
+#[must_use]
+pub fn s3_client(aws: &SdkConfig) -> Client {
+    let own_endpoint =
+        aws.endpoint_url().is_some() || std::env::var_os("AWS_ENDPOINT_URL_S3").is_some();
+    let config = aws_sdk_s3::config::Builder::from(aws)
+        .force_path_style(own_endpoint)
+        .build();
+    Client::from_conf(config)
+}
 
 /// Objects in a bucket, all keys below one prefix.
 #[derive(Clone, Debug)]
@@ -55,20 +77,9 @@ impl S3Storage {
         }
     }
 
-    /// A store over a client configured by the standard AWS environment and files.
-    ///
-    /// Where these name an endpoint (`AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_S3`), buckets are addressed by path:
-    /// services other than AWS seldom have a host name for each bucket.
+    /// A store over a client of its own: [`s3_client`] of the [`aws_environment`].
     pub async fn connect(bucket: impl Into<String>, prefix: Option<ObjectKey>) -> Self {
-        let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .load()
-            .await;
-        let own_endpoint =
-            config.endpoint_url().is_some() || std::env::var_os("AWS_ENDPOINT_URL_S3").is_some();
-        let config = aws_sdk_s3::config::Builder::from(&config)
-            .force_path_style(own_endpoint)
-            .build();
-        Self::new(Client::from_conf(config), bucket, prefix)
+        Self::new(s3_client(&aws_environment().await), bucket, prefix)
     }
 
     pub(super) fn client(&self) -> &Client {

@@ -5,13 +5,25 @@ use super::{ImagingError, Limit};
 /// What is allowed of one file. It is checked against the file's headers, before memory is allocated for pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Most columns, and most rows, of a page.
+    /// Most columns, and most rows, of a page; beyond [`Limits::LONGEST_SIDE`] that counts instead.
     pub max_side: u32,
     /// Most pages of a file.
     pub max_pages: usize,
     /// Most bytes that all pages together may take once decoded. A page counts with the larger of its samples as
     /// stored and its slice of three bytes a pixel, and with what its tiles hold beyond its right edge.
     pub max_decoded_bytes: u64,
+}
+
+impl Limits {
+    /// Longest side of anything that is decoded: three bytes of each pixel of such a square fit into a TIFF file, whose
+    /// offsets have 32 bits, so that all that is decoded can be encoded.
+    pub const LONGEST_SIDE: u32 = 32_767;
+
+    /// The longest side that is allowed.
+    #[must_use]
+    pub fn side(&self) -> u32 {
+        self.max_side.min(Self::LONGEST_SIDE)
+    }
 }
 
 impl Default for Limits {
@@ -43,7 +55,7 @@ impl Budget {
 
     /// Refuses a side that is too long.
     pub(super) fn admit_side(&self, side: u64) -> Result<(), ImagingError> {
-        Self::admit(Limit::Side, side, self.limits.max_side.into())
+        Self::admit(Limit::Side, side, self.limits.side().into())
     }
 
     /// Refuses a tile that is too large; it is decoded whole, however small its page, but not kept.

@@ -1,11 +1,7 @@
 //! What an upload may ask for, from the environment.
 
-use std::ops::RangeInclusive;
-
+use crate::cloud::{Environment, EnvironmentError};
 use crate::imaging::Limits;
-
-/// Longest side that may be asked for: three bytes of each pixel then fit into a TIFF file, whose offsets have 32 bits.
-const MAX_SIDE: u64 = 32_767;
 
 /// The bounds on everything that comes from outside, checked before memory is spent on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,15 +16,6 @@ pub struct ServingLimits {
     pub max_decoded_bytes: u64,
     /// Most entries of a zip: `MAX_ZIP_ENTRIES`.
     pub max_zip_entries: usize,
-}
-
-/// An environment variable that is no usable bound.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{variable}={value:?}: it has to be a whole number from {} to {}", range.start(), range.end())]
-pub struct InvalidLimit {
-    variable: &'static str,
-    value: String,
-    range: RangeInclusive<u64>,
 }
 
 impl Default for ServingLimits {
@@ -46,41 +33,30 @@ impl Default for ServingLimits {
 }
 
 impl ServingLimits {
-    /// Reads the bounds from the environment; what it does not set has its default.
+    /// Reads the bounds; what the environment does not set has its default.
     ///
     /// # Errors
-    /// [`InvalidLimit`], which names the variable, for the first that is no number in its range.
-    pub fn from_env() -> Result<Self, InvalidLimit> {
-        Self::from_variables(|variable| {
-            std::env::var_os(variable).map(|value| value.to_string_lossy().into_owned())
-        })
-    }
-
-    /// Reads the bounds from variables that `value_of` knows.
-    ///
-    /// # Errors
-    /// As [`ServingLimits::from_env`].
-    pub fn from_variables(
-        value_of: impl Fn(&'static str) -> Option<String>,
-    ) -> Result<Self, InvalidLimit> {
+    /// [`EnvironmentError`], which names the variable, for the first that is no number in its range.
+    pub fn from_environment(environment: &Environment<'_>) -> Result<Self, EnvironmentError> {
         let default = Self::default();
         Ok(Self {
-            max_upload_bytes: bound(
-                &value_of,
+            max_upload_bytes: environment.whole_number(
                 "MAX_UPLOAD_BYTES",
                 1..=5 << 30,
                 default.max_upload_bytes,
             )?,
-            max_side: bound(&value_of, "MAX_SIDE", 1..=MAX_SIDE, default.max_side)?,
-            max_pages: bound(&value_of, "MAX_PAGES", 1..=65_535, default.max_pages)?,
-            max_decoded_bytes: bound(
-                &value_of,
+            max_side: environment.whole_number(
+                "MAX_SIDE",
+                1..=Limits::LONGEST_SIDE.into(),
+                default.max_side,
+            )?,
+            max_pages: environment.whole_number("MAX_PAGES", 1..=65_535, default.max_pages)?,
+            max_decoded_bytes: environment.whole_number(
                 "MAX_DECODED_BYTES",
                 1..=8 << 30,
                 default.max_decoded_bytes,
             )?,
-            max_zip_entries: bound(
-                &value_of,
+            max_zip_entries: environment.whole_number(
                 "MAX_ZIP_ENTRIES",
                 1..=65_535,
                 default.max_zip_entries,
@@ -99,53 +75,32 @@ impl ServingLimits {
     }
 }
 
-fn bound<T: TryFrom<u64>>(
-    value_of: &impl Fn(&'static str) -> Option<String>,
-    variable: &'static str,
-    range: RangeInclusive<u64>,
-    default: T,
-) -> Result<T, InvalidLimit> {
-    let Some(value) = value_of(variable) else {
-        return Ok(default);
-    };
-    let number = value
-        .trim()
-        .parse()
-        .ok()
-        .filter(|number| range.contains(number));
-    number
-        .and_then(|number| T::try_from(number).ok())
-        .ok_or(InvalidLimit {
-            variable,
-            value,
-            range,
-        })
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
 
+    fn read(set: &[(&str, &str)]) -> Result<ServingLimits, EnvironmentError> {
+        ServingLimits::from_environment(&Environment::new(|asked| {
+            let found = set.iter().find(|(variable, _)| *variable == asked);
+            found.map(|(_, value)| (*value).to_owned())
+        }))
+    }
+
     #[test]
     fn what_is_not_set_has_its_default() {
-        let limits = ServingLimits::from_variables(|_| None).unwrap();
+        let limits = read(&[]).unwrap();
         assert_eq!(limits, ServingLimits::default());
         assert_eq!(limits.imaging(), Limits::default());
     }
 
     #[test]
     fn what_is_set_counts() {
-        let limits = ServingLimits::from_variables(|variable| match variable {
-            "MAX_SIDE" => Some("512".to_owned()),
-            "MAX_PAGES" => Some(" 7 ".to_owned()),
-            _ => None,
-        });
         assert_eq!(
-            limits.unwrap(),
+            read(&[("MAX_SIDE", "32767"), ("MAX_PAGES", " 7 ")]).unwrap(),
             ServingLimits {
-                max_side: 512,
+                max_side: 32_767,
                 max_pages: 7,
                 ..ServingLimits::default()
             }
@@ -154,23 +109,17 @@ mod tests {
 
     #[test]
     fn what_is_no_bound_is_named() {
-        for variable in [
-            "MAX_UPLOAD_BYTES",
-            "MAX_SIDE",
-            "MAX_PAGES",
-            "MAX_DECODED_BYTES",
-            "MAX_ZIP_ENTRIES",
+        for (variable, too_much) in [
+            ("MAX_UPLOAD_BYTES", "5368709121"),
+            ("MAX_SIDE", "32768"),
+            ("MAX_PAGES", "65536"),
+            ("MAX_DECODED_BYTES", "8589934593"),
+            ("MAX_ZIP_ENTRIES", "65536"),
         ] {
-            for value in ["", "0", "-1", "1e3", "many", "99999999999999999999"] {
-                let error = ServingLimits::from_variables(|asked| {
-                    (asked == variable).then(|| value.to_owned())
-                })
-                .unwrap_err()
-                .to_string();
-                assert!(
-                    error.starts_with(&format!("{variable}={value:?}")),
-                    "{error}"
-                );
+            for value in ["0", too_much] {
+                let error = read(&[(variable, value)]).unwrap_err().to_string();
+                let expected = format!("{variable}={value:?}: ");
+                assert!(error.starts_with(&expected), "{error}");
             }
         }
     }

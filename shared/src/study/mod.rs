@@ -6,8 +6,9 @@
 //! - [`score`]: what its mask is worth against the truth.
 //! - [`rejection`]: why an upload was set aside.
 //! - [`status`]: how a whole study stands.
+//! - [`labelled`]: which patients training may learn from, and who was withdrawn.
 //! - [`plausible`]: what can be read as a slice, and yet is none.
-//! - [`limits`]: what an upload may ask for.
+//! - [`ServingLimits`]: what an upload may ask for.
 //!
 //! Everything here is pure: bytes and values in, bytes and values out. Equal values make equal bytes, so that repeated
 //! work leaves a store as it was.
@@ -15,7 +16,8 @@
 mod document;
 mod figures;
 mod intensity;
-pub mod limits;
+pub mod labelled;
+mod limits;
 pub mod manifest;
 pub mod plausible;
 pub mod prepared;

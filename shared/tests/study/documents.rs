@@ -199,6 +199,7 @@ impl Done {
         status::of(&Evidence {
             manifest: Some(&manifest),
             inventory: &self.inventory,
+            uploads: &[],
             reports: &self.reports,
             scores: &self.scores,
             masks: &self.masks,
@@ -304,6 +305,7 @@ fn a_study_without_a_number_of_slices_is_never_complete() {
     let status = status::of(&Evidence {
         manifest: None,
         inventory: &done.inventory,
+        uploads: &[],
         reports: &[],
         scores: &[],
         masks: &[],

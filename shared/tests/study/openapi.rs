@@ -127,6 +127,11 @@ fn every_route_names_its_answers() {
             "/studies/{study}",
             "200 400 404 405 406 429 500 503",
         ),
+        (
+            "delete",
+            "/patients/{patient}",
+            "200 400 404 405 406 429 500 503",
+        ),
         ("get", "/health", "200 405 406 429 500 503"),
         ("get", "/health/{function}", "200 405 406 429 500 503"),
     ] {

@@ -1,10 +1,11 @@
 //! The JSON Schemas of `infra/schemas` against real documents, and against documents that went wrong.
 
 use glioseg_shared::cloud::Problem;
-use glioseg_shared::cloud::keys;
+use glioseg_shared::cloud::keys::{self, PatientId};
 use glioseg_shared::digest::sha256_hex;
 use glioseg_shared::imaging::Mask;
 use glioseg_shared::model::Contract;
+use glioseg_shared::study::labelled::Manifest;
 use glioseg_shared::study::status::{self, Evidence, SliceLinks};
 use glioseg_shared::study::{
     Document, Inventory, Rejection, SliceReport, SliceScoreDocument, StudyManifest, StudyStatus,
@@ -191,6 +192,7 @@ fn statuses_hold() {
     let evidence = |inventory| Evidence {
         manifest: None,
         inventory,
+        uploads: &[],
         reports: &[],
         scores: &[],
         masks: &[],
@@ -210,6 +212,7 @@ fn statuses_hold() {
     let mut status = status::of(&Evidence {
         manifest: Some(&manifest),
         inventory: &inventory,
+        uploads: &[],
         reports: &[report],
         scores: &[score],
         masks: &[found.mask],
@@ -235,6 +238,17 @@ fn rejections_hold() {
     rejection.entry = Some("a.tif".to_owned());
     rejection.input_sha256 = Some(sha256_hex(b""));
     hold::<Rejection>("rejection", &rejection, &[]);
+}
+
+#[test]
+fn manifests_of_the_labelled_data_set_hold() {
+    hold::<Manifest>("labelled", &Manifest::default(), &[]);
+    let mut manifest = Manifest::default();
+    for name in ["p 1", "a"] {
+        manifest.enrol(&PatientId::parse(name).unwrap()).unwrap();
+    }
+    manifest.withdraw(&PatientId::parse("q").unwrap());
+    hold::<Manifest>("labelled", &manifest, &["p 1", "a"]);
 }
 
 #[test]

@@ -1,4 +1,6 @@
-//! Finds what tests need from outside the repository, and says so where it is not there.
+//! Finds what tests need from outside the repository, and says so where it is not there; and what tests of several
+//! crates share: [`hooked`], a store that fails on demand, [`storage_contract`], what every store promises, [`contents`], all that a
+//! bucket or a folder holds, and [`fuzz`], the inputs of the fuzzers.
 //!
 //! | variable | meaning |
 //! |---|---|
@@ -7,8 +9,14 @@
 //! | `GLIOSEG_LGG_ARCHIVE` | the packed data set with its `unpack.py`; default `../shared/data/lgg` beside the repository |
 //! | `GLIOSEG_PYTHON` | the Python that has the packages a test needs; default `python3` |
 //! | `GLIOSEG_MINISTACK` | ministack, installed together with aws-sam-translator; default `ministack` |
+//! | `GLIOSEG_MOTO` | the server of moto, installed together with flask and flask-cors; default `moto_server` |
 //! | `GLIOSEG_CARGO_LAMBDA` | cargo-lambda; default `cargo-lambda` |
 //! | `GLIOSEG_REQUIRE_ALL` | `1`: what is missing fails the test instead of skipping it |
+
+pub mod contents;
+pub mod fuzz;
+pub mod hooked;
+pub mod storage_contract;
 
 use std::fs::{self, File};
 use std::io;
@@ -22,6 +30,22 @@ pub struct Lgg {
     pub folder: PathBuf,
     /// The split of every reported figure.
     pub split: PathBuf,
+}
+
+impl Lgg {
+    /// The folders of all patients, by name.
+    ///
+    /// # Panics
+    /// When the data set cannot be read.
+    #[must_use]
+    pub fn patients(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(&self.folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+        let entries = entries.unwrap_or_else(|error| panic!("{}: {error}", self.folder.display()));
+        let mut patients: Vec<_> = entries.iter().map(fs::DirEntry::path).collect();
+        patients.retain(|path| path.is_dir());
+        patients.sort();
+        patients
+    }
 }
 
 /// The LGG data set, unpacked below `target/` on first use; `None`, with a printed line, when it is not there.
@@ -95,6 +119,16 @@ pub fn python(modules: &[&str]) -> Option<PathBuf> {
 #[must_use]
 pub fn ministack() -> Option<PathBuf> {
     tool("GLIOSEG_MINISTACK", "ministack", &["--help"])
+}
+
+/// The AWS stand-in moto, which a test runs as a process for SageMaker, whose jobs complete at once there; `None`, with a
+/// printed line, where there is none.
+///
+/// # Panics
+/// When there is none and `GLIOSEG_REQUIRE_ALL=1`.
+#[must_use]
+pub fn moto() -> Option<PathBuf> {
+    tool("GLIOSEG_MOTO", "moto_server", &["--help"])
 }
 
 /// The tool cargo-lambda, to be called with `lambda` as its first argument; `None`, with a printed line, where there

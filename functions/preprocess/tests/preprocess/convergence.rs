@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::hooked::{Hook, Hooked, denied, unavailable};
-use crate::support::{Snapshot, Stack, pages, phantom, sqs, zip};
+use crate::support::{Stack, pages, phantom, sqs, zip};
 use futures_util::future::join_all;
 use glioseg_preprocess::Preprocess;
 use glioseg_preprocess::event::Outcome;
 use glioseg_shared::cloud::events::{ObjectCreated, Retryable};
-use glioseg_shared::cloud::{Metadata, ObjectKey, Storage};
+use glioseg_shared::cloud::{Condition, FolderStorage, Metadata, ObjectKey, Storage, StorageError};
 use glioseg_shared::imaging::{encode_mask_tiff, encode_slice_tiff};
+use glioseg_test_support::contents::{Contents, assert_equal};
+use glioseg_test_support::hooked::{Hook, Hooked, denied, nth, unavailable};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -66,23 +67,13 @@ fn uploads() -> Vec<Upload> {
 }
 
 /// What is left behind where every upload is dealt with before the next.
-async fn in_order(uploads: &[Upload]) -> Snapshot {
+async fn in_order(uploads: &[Upload]) -> Contents {
     let stack = Stack::new();
     for (key, bytes, spacing) in uploads {
         let event = stack.put_with(key, bytes, &metadata(*spacing)).await;
         stack.handle(&event).await.unwrap();
     }
-    stack.results_snapshot().await
-}
-
-#[track_caller]
-fn assert_same(left: &Snapshot, right: &Snapshot, what: &str) {
-    let names = |snapshot: &Snapshot| snapshot.keys().cloned().collect::<Vec<_>>();
-    assert_eq!(names(left), names(right), "{what}");
-    for (key, (bytes, metadata)) in left {
-        assert_eq!(*metadata, right[key].1, "{what}: {key}");
-        assert!(*bytes == right[key].0, "{what}: {key} has other bytes");
-    }
+    stack.result_contents().await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -135,9 +126,24 @@ async fn shuffled_and_doubled_events_leave_the_same_bytes_and_metadata() {
                 handled.unwrap().unwrap();
             }
         }
-        let left = stack.results_snapshot().await;
-        assert_same(&left, &expected, &format!("seed {seed}"));
+        let left = stack.result_contents().await;
+        assert_equal(&left, &expected, &format!("seed {seed}"));
     }
+}
+
+/// What happens before call number `at` of both buckets.
+fn before(
+    at: usize,
+    action: impl Future<Output = Result<(), StorageError>> + Send + 'static,
+) -> Arc<Hook> {
+    let hook = Arc::new(Hook::default());
+    hook.before(nth(at), action);
+    hook
+}
+
+/// The function over the same buckets, both with one hook.
+fn hooked(stack: &Stack, hook: &Arc<Hook>) -> Preprocess<Hooked<FolderStorage>> {
+    stack.function_over(|storage| Hooked::sharing(storage, hook))
 }
 
 /// Deals with `event` while another upload arrives, and is dealt with whole, before its call number `at`; `None` where it
@@ -146,18 +152,14 @@ async fn interrupted(stack: &Stack, event: &ObjectCreated, at: usize, other: Upl
     let (uploads, function) = (stack.uploads.clone(), Arc::clone(&stack.function));
     let (key, bytes, spacing) = other;
     let announced = stack.event(key, None);
-    let hook = Hook::before(at, async move {
+    let hook = before(at, async move {
         let key = ObjectKey::parse(key).unwrap();
-        let always = glioseg_shared::cloud::Condition::Always;
+        let always = Condition::Always;
         uploads.put(&key, bytes, always, &metadata(spacing)).await?;
         function.on_object(&announced).await.unwrap();
         Ok(())
     });
-    let hooked: Preprocess<Hooked> = stack.function_over(|storage| Hooked {
-        storage,
-        hook: Arc::clone(&hook),
-    });
-    hooked.on_object(event).await.unwrap();
+    hooked(stack, &hook).on_object(event).await.unwrap();
     hook.ran().then_some(())
 }
 
@@ -213,8 +215,8 @@ async fn another_upload_may_come_between_any_two_steps() {
             {
                 break;
             }
-            let left = stack.results_snapshot().await;
-            assert_same(&left, &expected, &format!("{what}, before call {steps}"));
+            let left = stack.result_contents().await;
+            assert_equal(&left, &expected, &format!("{what}, before call {steps}"));
             steps += 1;
         }
         assert!(steps > 4, "{what}: {steps}");
@@ -270,14 +272,14 @@ async fn a_failure_at_any_step_is_reported_and_the_next_attempt_completes() {
             stack.upload(first.0, &first.1).await;
             let event = stack.put(second.0, &second.1).await;
             let refuse = steps % 2 == 1;
-            let hook = Hook::before(steps, async move {
-                Err(if refuse { denied() } else { unavailable() })
+            let hook = before(steps, async move {
+                Err(if refuse {
+                    denied("it")
+                } else {
+                    unavailable("it")
+                })
             });
-            let hooked: Preprocess<Hooked> = stack.function_over(|storage| Hooked {
-                storage,
-                hook: Arc::clone(&hook),
-            });
-            let handled = hooked.on_object(&event).await;
+            let handled = hooked(&stack, &hook).on_object(&event).await;
             if !hook.ran() {
                 handled.unwrap();
                 break;
@@ -285,8 +287,8 @@ async fn a_failure_at_any_step_is_reported_and_the_next_attempt_completes() {
             assert_eq!(handled.unwrap_err().is_retryable(), !refuse);
             // As far as it came; then the event comes again.
             stack.handle(&event).await.unwrap();
-            let left = stack.results_snapshot().await;
-            assert_same(&left, &expected, &format!("{}, call {steps}", second.0));
+            let left = stack.result_contents().await;
+            assert_equal(&left, &expected, &format!("{}, call {steps}", second.0));
             steps += 1;
         }
         assert!(steps > 3, "{}: {steps}", second.0);
@@ -303,12 +305,8 @@ async fn a_manifest_that_was_stored_is_applied_even_if_it_is_spoilt_before_that(
         let event = stack
             .put("s/study.json", br#"{"spacing_mm": [1, 1]}"#)
             .await;
-        let hook = Hook::before(steps, async { Err(unavailable()) });
-        let hooked: Preprocess<Hooked> = stack.function_over(|storage| Hooked {
-            storage,
-            hook: Arc::clone(&hook),
-        });
-        let first = hooked.on_object(&event).await;
+        let hook = before(steps, async { Err(unavailable("it")) });
+        let first = hooked(&stack, &hook).on_object(&event).await;
         if !hook.ran() {
             first.unwrap();
             break;
@@ -345,14 +343,10 @@ async fn an_upload_that_is_deleted_meanwhile_is_acknowledged_and_leaves_nothing_
             let stack = Stack::new();
             let event = stack.put("s/a.tif", &bytes).await;
             let uploads = stack.uploads.clone();
-            let hook = Hook::before(steps, async move {
+            let hook = before(steps, async move {
                 uploads.delete(&ObjectKey::parse("s/a.tif").unwrap()).await
             });
-            let hooked: Preprocess<Hooked> = stack.function_over(|storage| Hooked {
-                storage,
-                hook: Arc::clone(&hook),
-            });
-            hooked.on_object(&event).await.unwrap();
+            hooked(&stack, &hook).on_object(&event).await.unwrap();
             if !hook.ran() {
                 break;
             }
@@ -373,12 +367,8 @@ async fn replays_write_nothing() {
         stack.handle(&events[events.len() - 1]).await.unwrap();
     }
     for event in &events {
-        let hook = Hook::none();
-        let hooked: Preprocess<Hooked> = stack.function_over(|storage| Hooked {
-            storage,
-            hook: Arc::clone(&hook),
-        });
-        hooked.on_object(event).await.unwrap();
-        assert_eq!(hook.changes(), 0, "{}", event.key);
+        let hook = Arc::default();
+        hooked(&stack, &hook).on_object(event).await.unwrap();
+        assert_eq!(hook.changes(), [""; 0], "{}", event.key);
     }
 }

@@ -4,7 +4,6 @@
 
 mod bad_input;
 mod convergence;
-mod hooked;
 mod http;
 mod support;
 mod uploads;

@@ -1,6 +1,5 @@
 //! What the tests of this function share: two buckets in a folder, events with sequencers, and images.
 
-use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,14 +14,12 @@ use glioseg_shared::cloud::{
 use glioseg_shared::imaging::phantom::{Phantom, PhantomConfig};
 use glioseg_shared::imaging::{Intensity, Slice};
 use glioseg_shared::study::{Document, Prepared, Rejection, ServingLimits};
+use glioseg_test_support::contents::{Contents, of_bucket};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tiff::encoder::{TiffEncoder, colortype};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
-
-/// Every object of a bucket, with its metadata.
-pub(crate) type Snapshot = BTreeMap<String, (Vec<u8>, Metadata)>;
 
 /// Both buckets, and the function over them.
 pub(crate) struct Stack {
@@ -122,11 +119,11 @@ impl Stack {
     /// Uploads a file that is to be set aside; returns why.
     pub(crate) async fn rejection(&self, key: &str, bytes: &[u8]) -> Rejection {
         assert_eq!(self.upload(key, bytes).await, Outcome::Rejected, "{key}");
-        let snapshot = self.results_snapshot().await;
-        let mut found = snapshot
+        let contents = self.result_contents().await;
+        let mut found = contents
             .iter()
             .filter(|(name, _)| name.starts_with("rejected/"))
-            .map(|(_, (bytes, _))| Rejection::from_json(bytes).unwrap())
+            .map(|(_, (_, bytes))| Rejection::from_json(bytes).unwrap())
             .filter(|rejection| rejection.upload == key);
         let rejection = found.next().unwrap();
         assert!(found.next().is_none());
@@ -143,28 +140,12 @@ impl Stack {
         Prepared::decode(&object.bytes, &ServingLimits::default().imaging()).unwrap()
     }
 
-    pub(crate) async fn results_snapshot(&self) -> Snapshot {
-        snapshot(&self.results).await
+    pub(crate) async fn result_contents(&self) -> Contents {
+        of_bucket(&self.results).await
     }
 
     pub(crate) async fn result_keys(&self) -> Vec<String> {
-        self.results_snapshot().await.into_keys().collect()
-    }
-}
-
-pub(crate) async fn snapshot(storage: &impl Storage) -> Snapshot {
-    let mut snapshot = Snapshot::new();
-    let mut after = None;
-    loop {
-        let page = storage.list("", after.as_ref(), 1000).await.unwrap();
-        for entry in page.entries {
-            let object = storage.get(&entry.key, 1 << 30).await.unwrap();
-            snapshot.insert(entry.key.to_string(), (object.bytes, object.metadata));
-        }
-        after = page.next;
-        if after.is_none() {
-            return snapshot;
-        }
+        self.result_contents().await.into_keys().collect()
     }
 }
 

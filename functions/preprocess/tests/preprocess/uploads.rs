@@ -322,13 +322,7 @@ async fn real_slices_and_masks_come_through_unchanged() {
     let Some(lgg) = glioseg_test_support::lgg() else {
         return;
     };
-    let mut patients: Vec<_> = std::fs::read_dir(&lgg.folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.is_dir())
-        .collect();
-    patients.sort();
-    let mut files: Vec<_> = std::fs::read_dir(&patients[0])
+    let mut files: Vec<_> = std::fs::read_dir(&lgg.patients()[0])
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect();

@@ -1,35 +1,16 @@
 //! Prepared slices that arrive: what is stored, whatever the order, the faults and the models.
 
-use glioseg_shared::cloud::events::{ObjectCreated, Retryable};
+use glioseg_shared::cloud::events::Retryable;
 use glioseg_shared::cloud::keys;
-use glioseg_shared::cloud::{Metadata, ObjectKey, Stamp, StorageError};
+use glioseg_shared::cloud::{Condition, Metadata, Stamp, Storage, StorageError};
 use glioseg_shared::study::{Document, Prepared, Rejection, SliceReport};
+use glioseg_test_support::hooked::{denied, unavailable};
 use serde_json::{Value, json};
 
 use crate::support::{
-    RESULTS, Stack, UPLOADS, expected, golden, key, prepared, s3_event, shipped, sqs_event, stamp,
-    unavailable,
+    RESULTS, Stack, UPLOADS, created, expected, golden, key, prepared, s3_event, shipped,
+    sqs_event, stamp,
 };
-
-fn created(bucket: &str, key: &ObjectKey) -> ObjectCreated {
-    ObjectCreated {
-        bucket: bucket.to_owned(),
-        key: key.to_string(),
-        size: None,
-        etag: None,
-        version_id: None,
-        sequencer: None,
-    }
-}
-
-fn puts(calls: &[String]) -> Vec<&str> {
-    let put = |call: &'_ String| call.starts_with("put ");
-    calls
-        .iter()
-        .filter(|call| put(call))
-        .map(String::as_str)
-        .collect()
-}
 
 async fn rejection(stack: &Stack, prepared: &Prepared) -> Rejection {
     let file = format!("{}.png", prepared.name);
@@ -43,14 +24,13 @@ async fn a_prepared_slice_becomes_mask_pictures_and_report() {
     let stack = Stack::serving(&onnx).await;
     let slice = prepared("head 1+2", 3);
     let at = stack.put_prepared(&slice, "0A").await;
-    let event = created(RESULTS, &at);
-    stack.segment.on_object(event).await.unwrap();
+    stack.work_on(&at).await;
     assert_eq!(stack.outputs(&slice).await, expected(&slice, &onnx));
 
-    let calls = stack.results.calls();
+    let changes = stack.results.hook.changes();
     assert!(
-        puts(&calls).last().unwrap().starts_with("put masks/"),
-        "{calls:?}"
+        changes.last().unwrap().starts_with("put masks/"),
+        "{changes:?}"
     );
     let object = stack
         .read(&stack.results, &keys::report(&slice.study, &slice.name))
@@ -73,12 +53,8 @@ async fn a_replayed_event_writes_nothing() {
     let stack = Stack::serving(&golden("lean")).await;
     let at = stack.put_prepared(&prepared("a", 1), "1").await;
     for expected in [4, 0, 0] {
-        stack
-            .segment
-            .on_object(created(RESULTS, &at))
-            .await
-            .unwrap();
-        assert_eq!(puts(&stack.results.calls()).len(), expected);
+        stack.work_on(&at).await;
+        assert_eq!(stack.results.hook.changes().len(), expected);
     }
 }
 
@@ -88,26 +64,14 @@ async fn a_corrected_upload_replaces_and_an_outdated_event_does_not() {
     let stack = Stack::serving(&onnx).await;
     let (old, new) = (prepared("a", 1), prepared("a", 2));
     let at = stack.put_prepared(&new, "20").await;
-    stack
-        .segment
-        .on_object(created(RESULTS, &at))
-        .await
-        .unwrap();
+    stack.work_on(&at).await;
     // What a late writer of the prepared object could leave for a moment.
     stack.put_prepared(&old, "10").await;
-    stack
-        .segment
-        .on_object(created(RESULTS, &at))
-        .await
-        .unwrap();
+    stack.work_on(&at).await;
     assert_eq!(stack.outputs(&new).await, expected(&new, &onnx));
     let newest = prepared("a", 3);
     stack.put_prepared(&newest, "100").await;
-    stack
-        .segment
-        .on_object(created(RESULTS, &at))
-        .await
-        .unwrap();
+    stack.work_on(&at).await;
     assert_eq!(stack.outputs(&newest).await, expected(&newest, &onnx));
 }
 
@@ -118,15 +82,15 @@ async fn an_input_that_changes_meanwhile_is_segmented_again() {
     let (old, new) = (prepared("a", 1), prepared("a", 2));
     let at = stack.put_prepared(&old, "1").await;
     // The corrected slice arrives after the old one was read: while the first mask is being written.
-    let metadata = stamp(&new, "2").to_metadata();
-    stack
-        .results
-        .write_meanwhile(at.clone(), new.encode(), metadata);
-    stack
-        .segment
-        .on_object(created(RESULTS, &at))
-        .await
-        .unwrap();
+    let (bucket, corrected) = (stack.results.storage.clone(), at.clone());
+    let (file, metadata) = (new.encode(), stamp(&new, "2").to_metadata());
+    let correction = async move {
+        let put = bucket.put(&corrected, file, Condition::Always, &metadata);
+        put.await.map(|_| ())
+    };
+    let hook = &stack.results.hook;
+    hook.before(|call| call.operation == "put", correction);
+    stack.work_on(&at).await;
     assert_eq!(stack.outputs(&new).await, expected(&new, &onnx));
 }
 
@@ -135,18 +99,10 @@ async fn a_new_model_replaces_what_the_old_one_made() {
     let stack = Stack::serving(&golden("lean")).await;
     let slice = prepared("a", 1);
     let at = stack.put_prepared(&slice, "1").await;
-    stack
-        .segment
-        .on_object(created(RESULTS, &at))
-        .await
-        .unwrap();
+    stack.work_on(&at).await;
     stack.publish(&golden("classic")).await;
     stack.pass_refresh_time();
-    stack
-        .segment
-        .on_object(created(RESULTS, &at))
-        .await
-        .unwrap();
+    stack.work_on(&at).await;
     assert_eq!(
         stack.outputs(&slice).await,
         expected(&slice, &golden("classic"))
@@ -171,11 +127,7 @@ async fn an_old_model_does_not_replace_what_the_new_one_made() {
     stack
         .put(&stack.results, &mask, &new.mask_tiff, &metadata)
         .await;
-    stack
-        .segment
-        .on_object(created(RESULTS, &at))
-        .await
-        .unwrap();
+    stack.work_on(&at).await;
     assert_eq!(stack.outputs(&slice).await, new);
     assert_eq!(stack.version().await, "classic-golden");
 }
@@ -185,29 +137,17 @@ async fn another_models_work_stays_while_the_channel_cannot_be_asked() {
     let stack = Stack::serving(&golden("lean")).await;
     let slice = prepared("a", 1);
     let at = stack.put_prepared(&slice, "1").await;
-    stack
-        .segment
-        .on_object(created(RESULTS, &at))
-        .await
-        .unwrap();
+    stack.work_on(&at).await;
     let old = stack.outputs(&slice).await;
     stack.publish(&golden("classic")).await;
     stack.pass_refresh_time();
     assert_eq!(stack.version().await, "classic-golden");
-    stack.models.fail(|_, key| Some(unavailable(key)));
-    let error = stack
-        .segment
-        .on_object(created(RESULTS, &at))
-        .await
-        .unwrap_err();
+    stack.models.hook.fail(|call| Some(unavailable(&call.key)));
+    let error = stack.announce(&at).await.unwrap_err();
     assert!(error.is_retryable(), "{error}");
     assert_eq!(stack.outputs(&slice).await, old);
-    stack.models.heal();
-    stack
-        .segment
-        .on_object(created(RESULTS, &at))
-        .await
-        .unwrap();
+    stack.models.hook.heal();
+    stack.work_on(&at).await;
     assert_eq!(
         stack.outputs(&slice).await,
         expected(&slice, &golden("classic"))
@@ -238,13 +178,9 @@ async fn what_can_never_be_segmented_is_set_aside() {
         let metadata = stamp(&slice, "1").to_metadata();
         stack.put(&stack.results, &at, bytes, &metadata).await;
         for _ in 0..2 {
-            stack
-                .segment
-                .on_object(created(RESULTS, &at))
-                .await
-                .unwrap();
+            stack.work_on(&at).await;
         }
-        assert_eq!(puts(&stack.results.calls()).len(), 1, "{reason}");
+        assert_eq!(stack.results.hook.changes().len(), 1, "{reason}");
         let rejection = rejection(&stack, &slice).await;
         assert!(rejection.reason.contains(reason), "{}", rejection.reason);
         assert_eq!(rejection.study.as_ref(), Some(&slice.study));
@@ -263,11 +199,7 @@ async fn a_slice_beyond_the_limits_is_set_aside_before_it_is_held() {
     let stack = Stack::with(&[("MAX_SIDE", "255")]);
     stack.publish(&golden("lean")).await;
     let at = stack.put_prepared(&slice, "1").await;
-    stack
-        .segment
-        .on_object(created(RESULTS, &at))
-        .await
-        .unwrap();
+    stack.work_on(&at).await;
     assert!(
         rejection(&stack, &slice)
             .await
@@ -281,11 +213,7 @@ async fn a_slice_beyond_the_limits_is_set_aside_before_it_is_held() {
     stack
         .put(&stack.results, &at, &vec![0; 2 << 20], &Metadata::new())
         .await;
-    stack
-        .segment
-        .on_object(created(RESULTS, &at))
-        .await
-        .unwrap();
+    stack.work_on(&at).await;
     let rejection = rejection(&stack, &slice).await;
     assert!(
         rejection.reason.contains("larger than the"),
@@ -309,42 +237,27 @@ async fn every_fault_ends_in_a_retry_that_completes_the_work() {
         ("put", "reports/"),
         ("head", "prepared/"),
     ] {
-        for fault in [
-            unavailable as fn(&ObjectKey) -> StorageError,
-            refused,
-            absent,
-        ] {
+        for fault in [unavailable as fn(&str) -> StorageError, denied, absent] {
             let stack = Stack::serving(&onnx).await;
             let at = stack.put_prepared(&slice, "1").await;
-            stack.results.fail(move |met, key| {
-                (met == operation && key.as_str().starts_with(folder)).then(|| fault(key))
+            stack.results.hook.fail(move |call| {
+                let met = call.operation == operation && call.key.starts_with(folder);
+                met.then(|| fault(&call.key))
             });
             // What is absent where an output goes, or after the work, is no fault.
-            let harmless = operation == "head" && fault(&at).is_not_found();
-            let done = stack.segment.on_object(created(RESULTS, &at)).await;
+            let harmless = operation == "head" && fault("").is_not_found();
+            let done = stack.announce(&at).await;
             assert_eq!(done.is_ok(), harmless, "{operation} {folder}: {done:?}");
-            stack.results.heal();
-            stack
-                .segment
-                .on_object(created(RESULTS, &at))
-                .await
-                .unwrap();
+            stack.results.hook.heal();
+            stack.work_on(&at).await;
             assert_eq!(stack.outputs(&slice).await, whole, "{operation} {folder}");
         }
     }
 }
 
-fn refused(key: &ObjectKey) -> StorageError {
-    StorageError::Denied {
-        operation: "use",
-        key: key.to_string(),
-        reason: "403 AccessDenied".to_owned(),
-    }
-}
-
-fn absent(key: &ObjectKey) -> StorageError {
+fn absent(key: &str) -> StorageError {
     StorageError::NotFound {
-        key: key.to_string(),
+        key: key.to_owned(),
     }
 }
 
@@ -360,7 +273,7 @@ async fn events_that_are_not_for_this_function_fail() {
         let error = stack.segment.on_object(event).await.unwrap_err();
         assert!(!error.is_retryable(), "{error}");
     }
-    assert_eq!(puts(&stack.results.calls()), [""; 0]);
+    assert_eq!(stack.results.hook.changes(), [""; 0]);
 }
 
 #[tokio::test]

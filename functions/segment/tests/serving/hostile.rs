@@ -4,9 +4,10 @@ use glioseg_shared::cloud::{HttpRequest, HttpResponse, Metadata};
 use glioseg_shared::imaging::{
     Intensity, Mask, Slice, encode_mask_png, encode_mask_tiff, encode_rgb_png, encode_slice_tiff,
 };
+use glioseg_test_support::hooked::unavailable;
 use serde_json::{Value, json};
 
-use crate::support::{Stack, golden, key, prepared, slice, unavailable};
+use crate::support::{Stack, golden, key, prepared, slice};
 
 fn segment(content_type: &str, body: impl Into<Vec<u8>>) -> HttpRequest {
     HttpRequest::new("POST", "/segment").with_body(content_type, body.into())
@@ -228,7 +229,7 @@ async fn objects_that_are_damaged_or_out_of_reach_are_told() {
     let wrong = Metadata::from([("spacing-mm".to_owned(), "wide".to_owned())]);
     stack.put(&stack.uploads, &upload, &tiff(), &wrong).await;
     refused(&stack, naming("uploads", "s/a.tif"), 422).await;
-    stack.uploads.fail(|_, key| Some(unavailable(key)));
+    stack.uploads.hook.fail(|call| Some(unavailable(&call.key)));
     let response = stack.segment.on_http(naming("uploads", "s/a.tif")).await;
     problem(&response, 503, "a bucket that does not answer");
     assert!(response.header("retry-after").is_some());

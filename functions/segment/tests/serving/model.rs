@@ -5,10 +5,9 @@ use glioseg_shared::cloud::{HttpRequest, Metadata};
 use glioseg_shared::imaging::encode_slice_tiff;
 use glioseg_shared::model::Contract;
 use glioseg_shared::registry::{ModelFile, Pointer};
+use glioseg_test_support::hooked::unavailable;
 
-use crate::support::{
-    Stack, channel, golden, key, prepared, s3_event, shipped, slice, unavailable,
-};
+use crate::support::{Stack, channel, golden, key, prepared, s3_event, shipped, slice};
 
 /// A pointer to bytes under the version of a sound model.
 fn pointer(onnx: &[u8], version_of: &[u8]) -> (ModelVersion, Pointer) {
@@ -28,17 +27,21 @@ async fn a_new_model_answers_once_the_refresh_time_is_over() {
     let stack = Stack::serving(&golden("lean")).await;
     assert_eq!(stack.version().await, "lean-golden");
     stack.publish(&golden("classic")).await;
-    stack.models.calls();
+    stack.models.hook.calls();
     assert_eq!(stack.version().await, "lean-golden");
-    assert_eq!(stack.models.calls(), [""; 0], "nothing is asked meanwhile");
+    assert_eq!(
+        stack.models.hook.calls(),
+        [""; 0],
+        "nothing is asked meanwhile"
+    );
     stack.pass_refresh_time();
     assert_eq!(stack.version().await, "classic-golden");
     stack.pass_refresh_time();
-    stack.models.calls();
+    stack.models.hook.calls();
     assert_eq!(stack.version().await, "classic-golden");
     let look = format!("get_if_changed {}", keys::channel_pointer(&channel()));
     assert_eq!(
-        stack.models.calls(),
+        stack.models.hook.calls(),
         [look],
         "an old pointer is not read again"
     );
@@ -92,14 +95,14 @@ async fn a_broken_model_leaves_the_old_one_serving_and_is_fetched_once() {
         assert_eq!(stack.version().await, "lean-golden");
         stack.put_model(&version, onnx).await;
         stack.point_to(pointer).await;
-        stack.models.calls();
+        stack.models.hook.calls();
         for _ in 0..3 {
             stack.pass_refresh_time();
             assert_eq!(stack.version().await, "lean-golden", "{what}");
         }
         let fetch = format!("get {}", keys::model_onnx(&version));
         // After that it is only asked whether the file has changed.
-        let calls = stack.models.calls();
+        let calls = stack.models.hook.calls();
         assert_eq!(
             calls.iter().filter(|call| **call == fetch).count(),
             1,
@@ -125,11 +128,11 @@ async fn back_from_a_broken_model_needs_no_download() {
     stack.pass_refresh_time();
     assert_eq!(stack.version().await, "lean-golden");
     stack.publish(&golden("lean")).await;
-    stack.models.calls();
+    stack.models.hook.calls();
     stack.pass_refresh_time();
     assert_eq!(stack.version().await, "lean-golden");
     assert_eq!(
-        stack.models.calls().len(),
+        stack.models.hook.calls().len(),
         1,
         "only the pointer was looked at"
     );
@@ -211,10 +214,10 @@ async fn without_a_model_requests_and_events_are_to_come_again() {
 #[tokio::test]
 async fn a_bucket_that_cannot_be_reached_is_tried_again() {
     let stack = Stack::serving(&golden("lean")).await;
-    stack.models.fail(|_, key| Some(unavailable(key)));
+    stack.models.hook.fail(|call| Some(unavailable(&call.key)));
     stack.segment.warm_up().await;
     assert_eq!(stack.segment.on_http(post()).await.status, 503);
-    stack.models.heal();
+    stack.models.hook.heal();
     assert_eq!(
         stack.version().await,
         "lean-golden",
@@ -222,16 +225,15 @@ async fn a_bucket_that_cannot_be_reached_is_tried_again() {
     );
     stack.publish(&golden("classic")).await;
     let file = keys::model_onnx(&ModelVersion::parse("classic-golden").unwrap());
-    stack
-        .models
-        .fail(move |_, key| (*key == file).then(|| unavailable(key)));
+    let hook = &stack.models.hook;
+    hook.fail(move |call| (call.key == file.as_str()).then(|| unavailable(&call.key)));
     stack.pass_refresh_time();
     assert_eq!(
         stack.version().await,
         "lean-golden",
         "the model file is out of reach"
     );
-    stack.models.heal();
+    stack.models.hook.heal();
     stack.pass_refresh_time();
     assert_eq!(
         stack.version().await,

@@ -1,18 +1,19 @@
 //! A stack of three folders around the function, with a clock that is set by hand and faults on demand.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use glioseg_segment::config::Config;
+use glioseg_segment::event::ObjectError;
 use glioseg_segment::model::Clock;
 use glioseg_segment::slice::{self, Outputs};
 use glioseg_segment::{Buckets, Segment};
+use glioseg_shared::cloud::events::ObjectCreated;
 use glioseg_shared::cloud::keys::{self, Channel, ModelVersion, SliceName, StudyId};
 use glioseg_shared::cloud::{
-    Condition, ETag, FolderStorage, Head, HttpRequest, Metadata, Object, ObjectKey, Page,
-    Sequencer, Stamp, Storage, StorageError,
+    Condition, FolderStorage, HttpRequest, Metadata, Object, ObjectKey, Sequencer, Stamp, Storage,
 };
 use glioseg_shared::digest::sha256_hex;
 use glioseg_shared::imaging::Slice;
@@ -20,6 +21,7 @@ use glioseg_shared::imaging::phantom::{Phantom, PhantomConfig};
 use glioseg_shared::model::{Contract, Segmenter};
 use glioseg_shared::registry::{self, ModelFile, Pointer};
 use glioseg_shared::study::{Prepared, Source, Spacing};
+use glioseg_test_support::hooked::Hooked;
 use serde_json::{Value, json};
 
 pub(crate) const UPLOADS: &str = "the-uploads";
@@ -83,130 +85,20 @@ pub(crate) fn expected(prepared: &Prepared, onnx: &[u8]) -> Outputs {
     slice::outputs(prepared, &segmenter, &channel()).unwrap()
 }
 
-type Fault = dyn Fn(&str, &ObjectKey) -> Option<StorageError> + Send + Sync;
+/// A bucket that tells what was asked of it, and fails on demand.
+pub(crate) type Bucket = Hooked<FolderStorage>;
 
-/// A write of somebody else.
-type Write = (ObjectKey, Vec<u8>, Metadata);
-
-/// A folder that tells what was asked of it, and fails on demand.
-#[derive(Clone)]
-pub(crate) struct Watched {
-    inner: FolderStorage,
-    calls: Arc<Mutex<Vec<String>>>,
-    fault: Arc<Mutex<Option<Arc<Fault>>>>,
-    meanwhile: Arc<Mutex<Option<Write>>>,
-}
-
-impl Watched {
-    fn open(folder: &Path) -> Self {
-        Self {
-            inner: FolderStorage::open(folder).unwrap(),
-            calls: Arc::default(),
-            fault: Arc::default(),
-            meanwhile: Arc::default(),
-        }
-    }
-
-    /// Fails from now on where the fault says so; it sees `get`, `head` or `put` and the key.
-    pub(crate) fn fail(
-        &self,
-        fault: impl Fn(&str, &ObjectKey) -> Option<StorageError> + Send + Sync + 'static,
-    ) {
-        *self.fault.lock().unwrap() = Some(Arc::new(fault));
-    }
-
-    pub(crate) fn heal(&self) {
-        *self.fault.lock().unwrap() = None;
-    }
-
-    /// Lets somebody else write an object just before the next write.
-    pub(crate) fn write_meanwhile(&self, key: ObjectKey, bytes: Vec<u8>, metadata: Metadata) {
-        *self.meanwhile.lock().unwrap() = Some((key, bytes, metadata));
-    }
-
-    /// What was asked since the last time, such as `put masks/s/x.tif`.
-    pub(crate) fn calls(&self) -> Vec<String> {
-        std::mem::take(&mut self.calls.lock().unwrap())
-    }
-
-    fn meet(&self, operation: &str, key: &ObjectKey) -> Result<(), StorageError> {
-        self.calls
-            .lock()
-            .unwrap()
-            .push(format!("{operation} {key}"));
-        let fault = self.fault.lock().unwrap().clone();
-        fault
-            .and_then(|fault| fault(operation, key))
-            .map_or(Ok(()), Err)
-    }
-}
-
-/// What a bucket answers that is overloaded.
-pub(crate) fn unavailable(key: &ObjectKey) -> StorageError {
-    StorageError::Unavailable {
-        operation: "reach",
-        key: key.to_string(),
-        reason: "503 SlowDown".to_owned(),
-    }
-}
-
-impl Storage for Watched {
-    async fn get(&self, key: &ObjectKey, max_bytes: u64) -> Result<Object, StorageError> {
-        self.meet("get", key)?;
-        self.inner.get(key, max_bytes).await
-    }
-
-    async fn get_if_changed(
-        &self,
-        key: &ObjectKey,
-        known: &ETag,
-        max_bytes: u64,
-    ) -> Result<Option<Object>, StorageError> {
-        self.meet("get_if_changed", key)?;
-        self.inner.get_if_changed(key, known, max_bytes).await
-    }
-
-    async fn put(
-        &self,
-        key: &ObjectKey,
-        bytes: Vec<u8>,
-        condition: Condition,
-        metadata: &Metadata,
-    ) -> Result<ETag, StorageError> {
-        self.meet("put", key)?;
-        let meanwhile = self.meanwhile.lock().unwrap().take();
-        if let Some((key, bytes, metadata)) = meanwhile {
-            let inner = &self.inner;
-            inner.put(&key, bytes, Condition::Always, &metadata).await?;
-        }
-        self.inner.put(key, bytes, condition, metadata).await
-    }
-
-    async fn head(&self, key: &ObjectKey) -> Result<Head, StorageError> {
-        self.meet("head", key)?;
-        self.inner.head(key).await
-    }
-
-    async fn list(
-        &self,
-        _prefix: &str,
-        _after: Option<&ObjectKey>,
-        _limit: usize,
-    ) -> Result<Page, StorageError> {
-        panic!("this function may not list buckets");
-    }
-
-    async fn delete(&self, _key: &ObjectKey) -> Result<(), StorageError> {
-        panic!("this function may not delete objects");
-    }
+/// An empty bucket, seen with the function's rights: it may neither list nor delete.
+fn open(folder: &Path) -> Bucket {
+    Hooked::new(FolderStorage::open(folder).unwrap()).forbidding(&["list", "delete"])
 }
 
 /// The function and its three buckets.
 pub(crate) struct Stack {
-    pub(crate) uploads: Watched,
-    pub(crate) results: Watched,
-    pub(crate) models: Watched,
-    pub(crate) segment: Segment<Watched>,
+    pub(crate) uploads: Bucket,
+    pub(crate) results: Bucket,
+    pub(crate) models: Bucket,
+    pub(crate) segment: Segment<Bucket>,
     seconds: Arc<AtomicU64>,
     _folder: tempfile::TempDir,
 }
@@ -220,7 +112,7 @@ impl Stack {
     /// Over empty buckets, with some variables set.
     pub(crate) fn with(variables: &[(&'static str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let bucket = |name: &str| Watched::open(&folder.path().join(name));
+        let bucket = |name: &str| open(&folder.path().join(name));
         let (uploads, results, models) = (bucket("u"), bucket("r"), bucket("m"));
         let config = Config::from_variables(|variable| {
             let set = variables.iter().find(|(name, _)| *name == variable);
@@ -293,25 +185,25 @@ impl Stack {
     /// Writes behind the function's back.
     pub(crate) async fn put(
         &self,
-        bucket: &Watched,
+        bucket: &Bucket,
         key: &ObjectKey,
         bytes: &[u8],
         metadata: &Metadata,
     ) {
-        let inner = &bucket.inner;
-        inner
+        bucket
+            .storage
             .put(key, bytes.to_vec(), Condition::Always, metadata)
             .await
             .unwrap();
     }
 
     /// Reads behind the function's back.
-    pub(crate) async fn read(&self, bucket: &Watched, key: &ObjectKey) -> Object {
-        bucket.inner.get(key, u64::MAX).await.unwrap()
+    pub(crate) async fn read(&self, bucket: &Bucket, key: &ObjectKey) -> Object {
+        bucket.storage.get(key, u64::MAX).await.unwrap()
     }
 
-    pub(crate) async fn has(&self, bucket: &Watched, key: &ObjectKey) -> bool {
-        bucket.inner.head(key).await.is_ok()
+    pub(crate) async fn has(&self, bucket: &Bucket, key: &ObjectKey) -> bool {
+        bucket.storage.head(key).await.is_ok()
     }
 
     /// Puts a prepared slice with its stamp, and gives its key.
@@ -321,6 +213,16 @@ impl Stack {
         self.put(&self.results, &key, &prepared.encode(), &metadata)
             .await;
         key
+    }
+
+    /// Tells the function of an object in the bucket of results.
+    pub(crate) async fn announce(&self, key: &ObjectKey) -> Result<(), ObjectError> {
+        self.segment.on_object(created(RESULTS, key)).await
+    }
+
+    /// Tells the function of an object that it can work on.
+    pub(crate) async fn work_on(&self, key: &ObjectKey) {
+        self.announce(key).await.unwrap();
     }
 
     /// What is stored of a slice.
@@ -352,6 +254,18 @@ impl Stack {
 fn clock(seconds: &Arc<AtomicU64>) -> Clock {
     let seconds = Arc::clone(seconds);
     Arc::new(move || SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.load(Ordering::Relaxed)))
+}
+
+/// A new object, as an event tells.
+pub(crate) fn created(bucket: &str, key: &ObjectKey) -> ObjectCreated {
+    ObjectCreated {
+        bucket: bucket.to_owned(),
+        key: key.to_string(),
+        size: None,
+        etag: None,
+        version_id: None,
+        sequencer: None,
+    }
 }
 
 /// S3's event for a new object.

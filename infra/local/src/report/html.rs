@@ -1,17 +1,13 @@
 //! The page: one file, without scripts, that asks for nothing from anywhere.
 
 use std::cmp::Reverse;
-use std::fmt::{self, Display, Write as _};
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
-use glioseg_shared::imaging::overlay::{BOTH, Colour, PREDICTION, TRUTH};
-use glioseg_shared::model::contract::NOTICE;
+use glioseg_shared::imaging::overlay::{BOTH, PREDICTION, TRUTH};
+use glioseg_shared::page::{self, Page, Text, png_address, swatch};
 
 use super::table::distance;
 use super::{defined, dice, volume};
 use crate::demo::{SliceResult, StudyResult};
-
-const STYLE: &str = include_str!("page.css");
 
 /// Most slices that are shown as pictures, so that a browser opens the page at once.
 const MAX_PICTURES: usize = 48;
@@ -21,44 +17,19 @@ const MAX_PICTURES: usize = 48;
 pub fn page(studies: &[StudyResult], model_version: &str) -> String {
     let figures: String = studies.iter().map(figures).collect();
     let tables: String = studies.iter().map(slices).collect();
-    let count_of_slices: usize = studies.iter().map(|study| study.slices.len()).sum();
-    // The policy holds the page to its promise: a browser would refuse anything from outside.
-    format!(
-        "<!DOCTYPE html>\n<html lang=\"en-GB\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>glioseg: {count}, {count_of_slices} slices</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
-         <header>\n<p class=\"notice\">{NOTICE}</p>\n<h1>Segmented by glioseg</h1>\n\
-         <p class=\"lead\">{count}, {count_of_slices} slices; model {model}</p>\n</header>\n\
-         <main>\n{figures}{pictures}{tables}</main>\n<footer>\n<p>{NOTICE}</p>\n</footer>\n</body>\n</html>\n",
-        count = match studies.len() {
-            1 => "1 study".to_owned(),
-            count => format!("{count} studies"),
-        },
-        model = Text(model_version),
-        pictures = pictures(studies),
-    )
-}
-
-/// Text that is no markup, between tags or inside a quoted attribute.
-struct Text<'a>(&'a str);
-
-impl Display for Text<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for character in self.0.chars() {
-            match character {
-                '&' => f.write_str("&amp;")?,
-                '<' => f.write_str("&lt;")?,
-                '>' => f.write_str("&gt;")?,
-                '"' => f.write_str("&quot;")?,
-                '\'' => f.write_str("&#39;")?,
-                // No browser shows them, and some are no HTML at all.
-                control if control.is_control() => f.write_str("\u{fffd}")?,
-                other => f.write_char(other)?,
-            }
-        }
-        Ok(())
-    }
+    let slices: usize = studies.iter().map(|study| study.slices.len()).sum();
+    let subject = match studies.len() {
+        1 => format!("1 study, {slices} slices"),
+        count => format!("{count} studies, {slices} slices"),
+    };
+    let page = Page {
+        title: &format!("glioseg: {subject}"),
+        heading: "Segmented by glioseg",
+        lead: &format!("{subject}; model {model_version}"),
+        style: include_str!("report.css"),
+        main: &format!("{figures}{}{tables}", pictures(studies)),
+    };
+    page.to_string()
 }
 
 fn figures(study: &StudyResult) -> String {
@@ -191,18 +162,13 @@ fn pictures(studies: &[StudyResult]) -> String {
 }
 
 fn legend() -> String {
-    let swatch = |[red, green, blue]: Colour, meaning: &str| {
-        format!(
-            "<li><span class=\"swatch\" style=\"background:rgb({red},{green},{blue})\" aria-hidden=\"true\"></span>\
-             {meaning}</li>"
-        )
-    };
-    format!(
-        "<ul class=\"legend\" aria-label=\"Colours\">{}{}{}</ul>\n\
-         <p class=\"meaning\">Left: FLAIR with the outlines. Right: the predicted probability of tumour, from 0 (black) to 1 (white).</p>\n",
+    let legend = page::legend(&[
         swatch(PREDICTION, "predicted outline"),
         swatch(TRUTH, "true outline"),
         swatch(BOTH, "both"),
+    ]);
+    format!(
+        "{legend}<p class=\"meaning\">Left: FLAIR with the outlines. Right: the predicted probability of tumour, from 0 (black) to 1 (white).</p>\n"
     )
 }
 
@@ -228,22 +194,7 @@ fn figure(slice: &SliceResult) -> String {
          <img src=\"{probability}\" alt=\"{name}, predicted probability of tumour\">\n</div>\n</figure>\n",
         study = Text(report.study.as_str()),
         found = report.tumour_pixels,
-        outlines = data_uri(outlines_png),
-        probability = data_uri(probability_png),
+        outlines = png_address(outlines_png),
+        probability = png_address(probability_png),
     )
-}
-
-fn data_uri(png: &[u8]) -> String {
-    format!("data:image/png;base64,{}", BASE64_STANDARD.encode(png))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_is_never_markup() {
-        let text = Text("<b> & \"'\u{1}").to_string();
-        assert_eq!(text, "&lt;b&gt; &amp; &quot;&#39;\u{fffd}");
-    }
 }

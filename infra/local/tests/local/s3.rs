@@ -11,7 +11,9 @@ use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use glioseg_local::s3::{EmbeddedS3, EventName, Notify, ObjectCreated, S3Config};
-use glioseg_shared::cloud::{Condition, Metadata, ObjectKey, S3Storage, Storage};
+use glioseg_shared::cloud::{Condition, Metadata, S3Storage, Storage};
+use glioseg_test_support::keeps_every_promise;
+use glioseg_test_support::storage_contract::key;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -44,10 +46,6 @@ async fn start(folder: &Path) -> (EmbeddedS3, Arc<Announced>) {
     (EmbeddedS3::start(config).await.unwrap(), announced)
 }
 
-fn key(text: &str) -> ObjectKey {
-    ObjectKey::parse(text).unwrap()
-}
-
 async fn put(client: &Client, key: &str, bytes: &[u8]) -> String {
     let put = client
         .put_object()
@@ -72,76 +70,23 @@ fn status<E>(error: &SdkError<E, aws_sdk_s3::config::http::HttpResponse>) -> u16
     error.raw_response().unwrap().status().as_u16()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn of_eight_who_create_an_object_one_wins() {
-    let folder = tempfile::tempdir().unwrap();
-    let (server, announced) = start(folder.path()).await;
-    for round in 0..20 {
-        let name = key(&format!("a/{round}"));
-        let writers: Vec<_> = (0..8_u8)
-            .map(|writer| {
-                let (storage, name) = (S3Storage::new(server.client(), BUCKET, None), name.clone());
-                tokio::spawn(async move {
-                    let bytes = vec![writer; 20_000];
-                    match storage
-                        .put(&name, bytes, Condition::IfAbsent, &Metadata::new())
-                        .await
-                    {
-                        Ok(_) => Some(writer),
-                        Err(error) if error.is_precondition_failed() => None,
-                        Err(error) => panic!("{error}"),
-                    }
-                })
-            })
-            .collect();
-        let mut winners = Vec::new();
-        for writer in writers {
-            winners.extend(writer.await.unwrap());
-        }
-        assert_eq!(winners.len(), 1, "round {round}: {winners:?}");
-        assert_eq!(
-            get(&server.client(), name.as_str()).await,
-            vec![winners[0]; 20_000]
-        );
-    }
-    assert_eq!(
-        announced.all().len(),
-        20,
-        "refused writes are not announced"
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn no_update_is_lost_between_many_who_compare_and_swap() {
+keeps_every_promise!(as_a_store, async {
     let folder = tempfile::tempdir().unwrap();
     let (server, _) = start(folder.path()).await;
-    put(&server.client(), "count", b"0").await;
-    let writers: Vec<_> = (0..8)
-        .map(|_| {
-            let storage = S3Storage::new(server.client(), BUCKET, None);
-            tokio::spawn(async move {
-                let mut done = 0;
-                while done < 10 {
-                    let seen = storage.get(&key("count"), 100).await.unwrap();
-                    let count: usize = String::from_utf8(seen.bytes).unwrap().parse().unwrap();
-                    let next = (count + 1).to_string().into_bytes();
-                    let condition = Condition::IfMatch(seen.etag);
-                    match storage
-                        .put(&key("count"), next, condition, &Metadata::new())
-                        .await
-                    {
-                        Ok(_) => done += 1,
-                        Err(error) if error.is_precondition_failed() => {}
-                        Err(error) => panic!("{error}"),
-                    }
-                }
-            })
-        })
-        .collect();
-    for writer in writers {
-        writer.await.unwrap();
-    }
-    assert_eq!(get(&server.client(), "count").await, b"80");
+    let storage = S3Storage::new(server.client(), BUCKET, None);
+    (storage, (server, folder))
+});
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_those_who_create_an_object_only_the_winner_is_announced() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, announced) = start(folder.path()).await;
+    let storage = S3Storage::new(server.client(), BUCKET, None);
+    let (name, none) = (key("a/k"), Metadata::new());
+    let create = |writer: u8| storage.put(&name, vec![writer; 20_000], Condition::IfAbsent, &none);
+    let created = futures_util::future::join_all((0..8).map(create)).await;
+    assert_eq!(created.iter().filter(|written| written.is_ok()).count(), 1);
+    assert_eq!(announced.all().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -181,39 +126,17 @@ async fn a_known_state_is_not_sent_again() {
     let (server, _) = start(folder.path()).await;
     let client = server.client();
     let etag = put(&client, "k", b"one").await;
-    let read = client
-        .get_object()
-        .bucket(BUCKET)
-        .key("k")
-        .if_none_match(&etag)
-        .send()
-        .await;
-    assert_eq!(status(&read.unwrap_err()), 304);
-    let head = client
-        .head_object()
-        .bucket(BUCKET)
-        .key("k")
-        .if_none_match(&etag)
-        .send()
-        .await;
-    assert_eq!(status(&head.unwrap_err()), 304);
+    let read = || client.get_object().bucket(BUCKET).key("k");
+    let error = read().if_none_match(&etag).send().await.unwrap_err();
+    assert_eq!(status(&error), 304);
+    let head = client.head_object().bucket(BUCKET).key("k");
+    let error = head.if_none_match(&etag).send().await.unwrap_err();
+    assert_eq!(status(&error), 304);
     put(&client, "k", b"two").await;
-    let read = client
-        .get_object()
-        .bucket(BUCKET)
-        .key("k")
-        .if_none_match(&etag)
-        .send()
-        .await;
-    assert_eq!(read.unwrap().body.collect().await.unwrap().to_vec(), b"two");
-    let read = client
-        .get_object()
-        .bucket(BUCKET)
-        .key("k")
-        .if_match(etag)
-        .send()
-        .await;
-    assert_eq!(status(&read.unwrap_err()), 412);
+    let changed = read().if_none_match(&etag).send().await.unwrap();
+    assert_eq!(changed.body.collect().await.unwrap().to_vec(), b"two");
+    let error = read().if_match(etag).send().await.unwrap_err();
+    assert_eq!(status(&error), 412);
 }
 
 #[tokio::test]

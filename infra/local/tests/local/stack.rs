@@ -18,6 +18,7 @@ use glioseg_shared::imaging::phantom::PhantomConfig;
 use glioseg_shared::model::Segmenter;
 use glioseg_shared::model::contract::NOTICE;
 use glioseg_shared::study::ServingLimits;
+use glioseg_test_support::contents::{of_bucket, of_folder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -47,47 +48,19 @@ fn upload(key: &str, bytes: &[u8]) -> DemoUpload {
     }
 }
 
-/// Everything below some prefixes of a bucket.
+/// The bytes of everything below some prefixes of a bucket.
 async fn objects(storage: &impl Storage, prefixes: &[&str]) -> BTreeMap<String, Vec<u8>> {
-    let mut objects = BTreeMap::new();
-    for prefix in prefixes {
-        let mut after = None;
-        loop {
-            let page = storage.list(prefix, after.as_ref(), 1000).await.unwrap();
-            for entry in page.entries {
-                let object = storage.get(&entry.key, 1 << 28).await.unwrap();
-                objects.insert(entry.key.to_string(), object.bytes);
-            }
-            match page.next {
-                Some(next) => after = Some(next),
-                None => break,
-            }
-        }
-    }
-    objects
+    let objects = of_bucket(storage).await.into_iter();
+    below(objects.map(|(key, (_, bytes))| (key, bytes)), prefixes)
 }
 
-/// The same of a folder.
-fn files(root: &Path, prefixes: &[&str]) -> BTreeMap<String, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    let mut folders: Vec<_> = prefixes.iter().map(|prefix| root.join(prefix)).collect();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).into_iter().flatten() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                let key = path
-                    .strip_prefix(root)
-                    .unwrap()
-                    .to_str()
-                    .unwrap()
-                    .to_owned();
-                files.insert(key, fs::read(&path).unwrap());
-            }
-        }
-    }
-    files
+fn below(
+    files: impl IntoIterator<Item = (String, Vec<u8>)>,
+    prefixes: &[&str],
+) -> BTreeMap<String, Vec<u8>> {
+    let wanted = |key: &str| prefixes.iter().any(|prefix| key.starts_with(prefix));
+    let files = files.into_iter();
+    files.filter(|(key, _)| wanted(key)).collect()
 }
 
 fn write(root: &Path, uploads: &[DemoUpload]) {
@@ -114,7 +87,7 @@ fn segmented(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     };
     let outcome = job.run(&collect(&[folder.to_owned()], None), &|_| {});
     assert_eq!(outcome.faults, []);
-    files(out.path(), &SHARED_FOLDERS)
+    below(of_folder(out.path()), &SHARED_FOLDERS)
 }
 
 fn assert_same(cloud: &BTreeMap<String, Vec<u8>>, folder: &BTreeMap<String, Vec<u8>>) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use glioseg_local::wiring::{Bucket, Function, ROUTES, TRIGGERS};
+use glioseg_shared::cloud::keys::{self, ResultKind, StudyId};
 use serde_yaml_ng::Value;
 
 fn template() -> Value {
@@ -92,6 +93,38 @@ fn each_queue_feeds_its_function_in_batches_with_partial_failures() {
         let target = tagged(&redrive["deadLetterTargetArn"], "GetAtt");
         assert_eq!(target, format!("{prefix}DeadLetters.Arn"));
     }
+}
+
+#[test]
+fn studies_expire_kind_by_kind_and_labelled_slices_do_not() {
+    let template = template();
+    let rules =
+        &resource(&template, "ResultsBucket")["Properties"]["LifecycleConfiguration"]["Rules"];
+    let mut expiring = BTreeSet::new();
+    for rule in rules.as_sequence().unwrap() {
+        let Value::Tagged(condition) = rule else {
+            assert!(rule["ExpirationInDays"].is_null(), "{rule:?}");
+            continue;
+        };
+        let rule = &condition.value[1];
+        assert_eq!(
+            tagged(&rule["ExpirationInDays"], "Ref"),
+            "ExpireStudiesDays"
+        );
+        expiring.insert(rule["Prefix"].as_str().unwrap().to_owned());
+    }
+    let study = StudyId::parse("s").unwrap();
+    for kind in ResultKind::ALL {
+        let prefix = keys::results_prefix(kind, &study);
+        let kind = prefix.strip_suffix("s/").unwrap();
+        assert!(expiring.contains(kind), "{kind}");
+    }
+    let kept = keys::labelled_manifest();
+    assert!(
+        !expiring
+            .iter()
+            .any(|prefix| kept.as_str().starts_with(prefix))
+    );
 }
 
 #[test]

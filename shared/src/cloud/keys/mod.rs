@@ -4,18 +4,26 @@
 //!   pointer to the version that a channel serves.
 //! - Uploads: `<study>/<slice>.tif`, `.tiff` or `.png`, its truth `<study>/<slice>_mask.tif`, `<study>/study.json`, and
 //!   `<study>.zip` with a whole study in it. A study's name may have several segments.
-//! - Results: `<kind>/<study>/<slice>.<extension>`, as [`ResultKind`] tells.
+//! - Results: `<kind>/<study>/<slice>.<extension>`, as [`ResultKind`] tells; beside them, under `labelled/`, the slices
+//!   and masks that training reads, as [`LabelledSlice`] tells.
 
+mod labelled;
 mod models;
 mod names;
 mod results;
 mod uploads;
 
+pub use labelled::{
+    LabelledFile, LabelledSlice, NotCollectable, labelled_manifest, labelled_prefix, parse_labelled,
+};
 pub use models::{Channel, InvalidName, ModelVersion, channel_pointer, model_card, model_onnx};
-pub use names::{InvalidSliceName, InvalidStudyId, SliceName, StudyId};
+pub use names::{
+    InvalidPatientId, InvalidSliceName, InvalidStudyId, PatientId, SliceName, StudyId,
+};
 pub use results::{
-    ResultKey, ResultKind, completed, manifest, mask, overlay, parse_result, prepared, probability,
-    rejected, rejected_without_study, report, results_prefix, score, truth,
+    ResultKey, ResultKind, completed, incomparable, manifest, mask, overlay, parse_result,
+    patient_prefix, prepared, probability, rejected, rejected_without_study, report,
+    results_prefix, score, truth,
 };
 pub use uploads::{MANIFEST_FILE, NotAnUpload, Upload, UploadKind, classify, uploads_prefix};
 

@@ -1,4 +1,4 @@
-//! The names of studies and slices, checked so that they can stand in a key.
+//! The names of studies, patients and slices, checked so that they can stand in a key.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,6 +12,13 @@ use crate::cloud::ObjectKey;
 #[serde(try_from = "String", into = "String")]
 pub struct StudyId(String);
 
+/// The name of a patient: the first segment of the names of their studies, 1 to 512 bytes.
+///
+/// Studies `p`, `p/2026-01` and `p/2026-07` are of one patient, `p`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PatientId(String);
+
 /// The name of a slice within its study: one segment of a key, 1 to 480 bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -24,6 +31,16 @@ pub struct SliceName(String);
      slashes empty, `.` or `..`"
 )]
 pub struct InvalidStudyId {
+    name: String,
+}
+
+/// Text that cannot name a patient.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{name:?} is no name of a patient: 1 to 512 bytes, without slashes, backslashes and control characters, neither \
+     `.` nor `..`"
+)]
+pub struct InvalidPatientId {
     name: String,
 }
 
@@ -53,6 +70,36 @@ impl StudyId {
             Err(InvalidStudyId {
                 name: name.to_owned(),
             })
+        }
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl PatientId {
+    /// The patient of a study.
+    #[must_use]
+    pub fn of(study: &StudyId) -> Self {
+        let name = study.as_str();
+        let end = name.find('/').unwrap_or(name.len());
+        Self(name[..end].to_owned())
+    }
+
+    /// Checks a patient's name.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidPatientId`] where it is too long, or cannot be one segment of a key.
+    pub fn parse(name: &str) -> Result<Self, InvalidPatientId> {
+        match StudyId::parse(name) {
+            Ok(study) if !name.contains('/') => Ok(Self::of(&study)),
+            _ => Err(InvalidPatientId {
+                name: name.to_owned(),
+            }),
         }
     }
 
@@ -131,6 +178,7 @@ macro_rules! text {
 }
 
 text!(StudyId, InvalidStudyId);
+text!(PatientId, InvalidPatientId);
 text!(SliceName, InvalidSliceName);
 
 #[cfg(test)]
@@ -169,6 +217,18 @@ mod tests {
         }
         for name in ["", "a/b", ".", "..", "a\u{7f}", &"s".repeat(481)] {
             let error = SliceName::parse(name).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{name:?}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_patient_is_the_first_segment_of_a_study() {
+        for study in ["p", "p/2026-01", "p/2026/1"] {
+            let patient = PatientId::of(&StudyId::parse(study).unwrap());
+            assert_eq!(patient, PatientId::parse("p").unwrap());
+        }
+        for name in ["", "a/b", "..", "a\\b", &"p".repeat(513)] {
+            let error = PatientId::parse(name).unwrap_err().to_string();
             assert!(error.starts_with(&format!("{name:?}")), "{error}");
         }
     }

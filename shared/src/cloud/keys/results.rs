@@ -1,7 +1,7 @@
 //! Where the objects of the results bucket lie, and what one is by its key.
 
 use super::layout;
-use super::names::{SliceName, StudyId};
+use super::names::{PatientId, SliceName, StudyId};
 use crate::cloud::ObjectKey;
 use crate::digest::sha256_hex;
 
@@ -31,8 +31,9 @@ pub enum ResultKind {
 }
 
 impl ResultKind {
-    /// Every kind.
+    /// Every kind, in the order in which they are derived from each other.
     pub const ALL: [Self; 10] = [
+        Self::Manifest,
         Self::Prepared,
         Self::Truth,
         Self::Mask,
@@ -41,7 +42,6 @@ impl ResultKind {
         Self::Report,
         Self::Score,
         Self::Rejected,
-        Self::Manifest,
         Self::Completed,
     ];
 
@@ -151,6 +151,12 @@ pub fn rejected(study: &StudyId, file: &str) -> ObjectKey {
     key(ResultKind::Rejected, study, &rejected_name(file))
 }
 
+/// Why mask and truth of a slice cannot be compared: `rejected/<study>/<slice>_mask.json`.
+#[must_use]
+pub fn incomparable(study: &StudyId, slice: &SliceName) -> ObjectKey {
+    rejected(study, &format!("{slice}_mask"))
+}
+
 /// Why an upload that belongs to no study was set aside: `rejected/<key>.json`, the slashes of its key among it.
 ///
 /// The key of an upload that would be too long stands as its SHA-256.
@@ -177,6 +183,12 @@ pub fn completed(study: &StudyId) -> ObjectKey {
 #[must_use]
 pub fn results_prefix(kind: ResultKind, study: &StudyId) -> String {
     format!("{}/{study}/", kind.folder())
+}
+
+/// What the keys of all objects of one kind start with that are of a patient's studies.
+#[must_use]
+pub fn patient_prefix(kind: ResultKind, patient: &PatientId) -> String {
+    format!("{}/{patient}/", kind.folder())
 }
 
 /// Tells what an object of the results bucket is: the inverse of the functions that name them.
@@ -246,6 +258,7 @@ mod tests {
             (report(study, slice), "reports/a/b/p_1.json"),
             (score(study, slice), "scores/a/b/p_1.json"),
             (rejected(study, "p_1.tif"), "rejected/a/b/p_1.tif.json"),
+            (incomparable(study, slice), "rejected/a/b/p_1_mask.json"),
             (rejected_without_study("p.tif"), "rejected/p.tif.json"),
             (manifest(study), "studies/a/b/study.json"),
             (completed(study), "studies/a/b/completed.json"),
@@ -253,6 +266,8 @@ mod tests {
             assert_eq!(key.as_str(), expected);
         }
         assert_eq!(results_prefix(ResultKind::Mask, study), "masks/a/b/");
+        let patient = PatientId::of(study);
+        assert_eq!(patient_prefix(ResultKind::Mask, &patient), "masks/a/");
     }
 
     #[test]

@@ -14,7 +14,8 @@ const PIXELS: usize = 8;
 /// of the fewest rows that make 8 KiB, the last one filled up with zeros; then the directory and its lists.
 ///
 /// # Panics
-/// When the file would exceed 4 GiB, which the format cannot hold.
+/// When the file would exceed 4 GiB, which the format cannot hold; that of no picture does whose sides are within
+/// [`Limits::LONGEST_SIDE`](crate::imaging::Limits::LONGEST_SIDE), as those of all that was decoded are.
 #[must_use]
 pub fn encode_mask_tiff(mask: &Mask) -> Vec<u8> {
     let pixels = mask.pixels().iter().map(|&set| if set { 255 } else { 0 });
@@ -25,7 +26,7 @@ pub fn encode_mask_tiff(mask: &Mask) -> Vec<u8> {
 /// little-endian, in the layout that [`encode_mask_tiff`] describes.
 ///
 /// # Panics
-/// When the file would exceed 4 GiB, which the format cannot hold.
+/// As [`encode_mask_tiff`].
 #[must_use]
 pub fn encode_slice_tiff(slice: &Slice) -> Vec<u8> {
     let pixels = slice.pixels().iter().copied();

@@ -112,8 +112,8 @@ fn admit(width: u32, height: u32, limits: &Limits) -> Result<usize, PreparedErro
         })
     };
     let side = width.max(height);
-    if side > limits.max_side {
-        return Err(too_large(Limit::Side, side.into(), limits.max_side.into()));
+    if side > limits.side() {
+        return Err(too_large(Limit::Side, side.into(), limits.side().into()));
     }
     let bytes = (u64::from(width) * u64::from(height)).saturating_mul(CHANNELS as u64);
     if bytes > limits.max_decoded_bytes {

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::StudyCounts;
+use super::progress::Progress;
 use crate::cloud::ObjectKey;
-use crate::cloud::keys::{self, ResultKind, SliceName, StudyId, UploadKind};
+use crate::cloud::keys::{self, ResultKind, SliceName, StudyId, Upload};
 use crate::imaging::natural_order;
 
 /// Which objects of a study there are in the results bucket, gathered from listings of their keys.
@@ -33,13 +34,6 @@ pub struct SliceObjects {
     pub report: bool,
     /// What its mask is worth.
     pub score: bool,
-}
-
-impl SliceObjects {
-    /// Whether something is still to be done although all that it takes is there.
-    fn is_waiting(&self) -> bool {
-        (self.prepared && !self.mask) || (self.mask && self.truth && !self.score)
-    }
 }
 
 impl Inventory {
@@ -129,34 +123,27 @@ impl Inventory {
         self.count(|objects| objects.truth && !objects.prepared)
     }
 
-    /// The slices by how far they have come.
+    /// The slices by how far they have come, given how many there will be and which uploads there are.
+    ///
+    /// Where the number of slices is not known, those that are uploaded and not yet read are to come; uploaded truths
+    /// that nobody has read yet are waited for, too.
     #[must_use]
-    pub fn counts(&self, expected: Option<usize>) -> StudyCounts {
-        let received = self.count(|objects| objects.prepared);
-        let arrived = received + self.rejected_slices();
-        let to_come = expected.map_or(0, |expected| expected.saturating_sub(arrived));
+    pub fn counts(&self, expected: Option<usize>, uploads: &[Upload]) -> StudyCounts {
         StudyCounts {
             expected,
-            received,
+            received: self.count(|objects| objects.prepared),
             segmented: self.count(|objects| objects.mask),
             with_truth: self.count(|objects| objects.truth),
             scored: self.count(|objects| objects.score),
             rejected: self.rejected.len(),
-            waiting: to_come + self.count(SliceObjects::is_waiting),
+            waiting: Progress::new(self, uploads).waiting(expected),
         }
     }
 
-    /// Number of uploads that should have been a slice and never became one.
-    fn rejected_slices(&self) -> usize {
-        self.rejected
-            .iter()
-            .filter_map(|file| ObjectKey::parse(format!("{}/{file}", self.study)).ok())
-            .filter_map(|key| keys::classify(&key).ok())
-            .filter(|upload| match &upload.kind {
-                UploadKind::Slice { name } => !self.slices.get(name).is_some_and(|s| s.prepared),
-                _ => false,
-            })
-            .count()
+    /// Number of slices whose mask and truth cannot be compared.
+    #[must_use]
+    pub fn incomparable(&self) -> usize {
+        Progress::new(self, &[]).incomparable()
     }
 
     fn count(&self, wanted: impl Fn(&SliceObjects) -> bool) -> usize {
@@ -184,17 +171,17 @@ mod tests {
     #[test]
     fn a_slice_waits_while_something_can_be_done() {
         let mut inventory = inventory(&["prepared/a/s/x.png"]);
-        assert_eq!(inventory.counts(None).waiting, 1);
-        assert_eq!(inventory.counts(Some(3)).waiting, 3);
+        assert_eq!(inventory.counts(None, &[]).waiting, 1);
+        assert_eq!(inventory.counts(Some(3), &[]).waiting, 3);
         for (key, waiting) in [
             ("masks/a/s/x.tif", 0),
             ("truth/a/s/x.tif", 1),
             ("scores/a/s/x.json", 0),
         ] {
             inventory.add(&ObjectKey::parse(key).unwrap());
-            assert_eq!(inventory.counts(Some(1)).waiting, waiting, "{key}");
+            assert_eq!(inventory.counts(Some(1), &[]).waiting, waiting, "{key}");
         }
-        let counts = inventory.counts(Some(2));
+        let counts = inventory.counts(Some(2), &[]);
         assert_eq!((counts.received, counts.segmented), (1, 1));
         assert_eq!((counts.with_truth, counts.scored), (1, 1));
         assert_eq!(counts.waiting, 1);
@@ -207,11 +194,11 @@ mod tests {
             "rejected/a/s/x_mask.tif.json",
             "rejected/a/s/notes.txt.json",
         ]);
-        let counts = inventory.counts(Some(2));
+        let counts = inventory.counts(Some(2), &[]);
         assert_eq!((counts.rejected, counts.waiting), (3, 1));
         inventory.add(&ObjectKey::parse("prepared/a/s/x.png").unwrap());
         inventory.add(&ObjectKey::parse("masks/a/s/x.tif").unwrap());
-        assert_eq!(inventory.counts(Some(2)).waiting, 1);
+        assert_eq!(inventory.counts(Some(2), &[]).waiting, 1);
     }
 
     #[test]

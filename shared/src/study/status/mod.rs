@@ -1,6 +1,7 @@
 //! How a whole study stands: the answer to `GET /studies/{study}`.
 
 mod inventory;
+mod progress;
 mod summary;
 
 use std::collections::BTreeMap;
@@ -14,7 +15,7 @@ use super::document::Document;
 use super::manifest::StudyManifest;
 use super::report::SliceReport;
 use super::score::SliceScoreDocument;
-use crate::cloud::keys::{SliceName, StudyId};
+use crate::cloud::keys::{SliceName, StudyId, Upload};
 use crate::imaging::Mask;
 use crate::model::contract::NOTICE;
 
@@ -68,7 +69,8 @@ pub struct StudyCounts {
     pub scored: usize,
     /// How many uploads were set aside, whatever they were.
     pub rejected: usize,
-    /// How many are still to come, to be segmented, or to be scored although mask and truth are there.
+    /// How many are still to come, to be segmented, or to be scored although mask and truth are there; and how many
+    /// uploaded truths nobody has read yet.
     pub waiting: usize,
 }
 
@@ -100,8 +102,10 @@ impl Document for StudyStatus {
 pub struct Evidence<'a> {
     /// The checked copy of its `study.json`, where there is one.
     pub manifest: Option<&'a StudyManifest>,
-    /// Which objects there are.
+    /// Which results there are.
     pub inventory: &'a Inventory,
+    /// Which uploads there are, directly below its name.
+    pub uploads: &'a [Upload],
     /// The reports, in any order.
     pub reports: &'a [SliceReport],
     /// The scores, in any order.
@@ -116,11 +120,13 @@ pub fn of(evidence: &Evidence<'_>) -> StudyStatus {
     let Evidence {
         manifest,
         inventory,
+        uploads,
         reports,
         scores,
         masks,
     } = *evidence;
-    let counts = inventory.counts(manifest.and_then(|manifest| manifest.slices));
+    let expected = manifest.and_then(|manifest| manifest.slices);
+    let counts = inventory.counts(expected, uploads);
     let mut warnings = Vec::new();
     let model_versions = model_versions(reports);
     warn_of_models(&model_versions, reports, scores, &mut warnings);
@@ -198,5 +204,11 @@ fn warn_of_inventory(counts: &StudyCounts, inventory: &Inventory, warnings: &mut
     }
     if counts.rejected > 0 {
         warnings.push(format!("{} uploads were rejected", counts.rejected));
+    }
+    let incomparable = inventory.incomparable();
+    if incomparable > 0 {
+        warnings.push(format!(
+            "{incomparable} slices have no score: mask and truth cannot be compared"
+        ));
     }
 }
