@@ -17,7 +17,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::bus::{Announcement, Bus};
 use crate::derive::head;
-use crate::progress::Progress;
 use crate::study::{Findings, Known, Manifest, TELLING};
 use crate::{FUNCTION, Score, ScoreError, listing};
 
@@ -150,7 +149,8 @@ impl<S: Storage + Presign, B: Bus> Score<S, B> {
             uploads: listing::uploads(&self.uploads, study).await?,
             manifest: Some(manifest),
         };
-        if Progress::new(&known.inventory, &known.uploads).waiting(Some(expected)) > 0 {
+        let counts = known.inventory.counts(Some(expected), &known.uploads);
+        if counts.waiting > 0 {
             return Ok(None);
         }
         let findings = Findings::read(&self.results, &known.inventory).await?;

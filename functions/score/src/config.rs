@@ -1,13 +1,9 @@
 //! What the environment says.
 
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use glioseg_shared::cloud::{Environment, EnvironmentError};
 use glioseg_shared::study::ServingLimits;
-use glioseg_shared::study::limits::InvalidLimit;
-
-/// How long S3 signs links for, in seconds: at most 7 days.
-const PRESIGN_SECONDS: RangeInclusive<u64> = 1..=604_800;
 
 /// What the environment says, read once at the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,74 +16,37 @@ pub struct Config {
     pub event_bus: String,
     /// How long links are good for: `PRESIGN_SECONDS`, else 15 minutes.
     pub links_expire_in: Duration,
+    /// Whether slices with truth are collected for training: `COLLECT_LABELLED`, `true` or else `false`.
+    pub collect_labelled: bool,
     /// What an image may ask for.
     pub limits: ServingLimits,
 }
 
-/// An environment variable that is missing or of no use.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// A variable that has no default is not set.
-    #[error("{variable} is not set")]
-    Missing {
-        /// Its name.
-        variable: &'static str,
-    },
-    /// The links' validity is no number in its range.
-    #[error(
-        "PRESIGN_SECONDS={value:?}: it has to be a whole number from {} to {}",
-        PRESIGN_SECONDS.start(),
-        PRESIGN_SECONDS.end()
-    )]
-    Presign {
-        /// Its value.
-        value: String,
-    },
-    /// A bound is no number in its range.
-    #[error(transparent)]
-    Limit(#[from] InvalidLimit),
-}
-
 impl Config {
-    /// Reads the environment.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError`], which names the variable.
-    pub fn from_env() -> Result<Self, ConfigError> {
-        Self::from_variables(|variable| {
-            std::env::var_os(variable).map(|value| value.to_string_lossy().into_owned())
-        })
-    }
-
     /// Reads variables that `value_of` knows.
     ///
     /// # Errors
     ///
-    /// As [`Config::from_env`].
+    /// [`EnvironmentError`], which names the variable.
     pub fn from_variables(
         value_of: impl Fn(&'static str) -> Option<String>,
-    ) -> Result<Self, ConfigError> {
-        let set = |variable| value_of(variable).filter(|value| !value.is_empty());
-        let required = |variable| set(variable).ok_or(ConfigError::Missing { variable });
-        let links_expire_in = match set("PRESIGN_SECONDS") {
-            None => 900,
-            Some(value) => value
-                .trim()
-                .parse()
-                .ok()
-                .filter(|seconds| PRESIGN_SECONDS.contains(seconds))
-                .ok_or(ConfigError::Presign { value })?,
-        };
+    ) -> Result<Self, EnvironmentError> {
+        let environment = Environment::new(value_of);
+        let event_bus = environment.text("EVENT_BUS_NAME");
         Ok(Self {
-            uploads_bucket: required("UPLOADS_BUCKET")?,
-            results_bucket: required("RESULTS_BUCKET")?,
-            event_bus: set("EVENT_BUS_NAME").unwrap_or_else(|| "default".to_owned()),
-            links_expire_in: Duration::from_secs(links_expire_in),
-            limits: ServingLimits::from_variables(&value_of)?,
+            uploads_bucket: environment.bucket("UPLOADS_BUCKET")?,
+            results_bucket: environment.bucket("RESULTS_BUCKET")?,
+            event_bus: event_bus.unwrap_or_else(|| "default".to_owned()),
+            links_expire_in: environment.presign()?,
+            collect_labelled: environment.parsed("COLLECT_LABELLED", "false", truth)?,
+            limits: ServingLimits::from_environment(&environment)?,
         })
     }
+}
+
+fn truth(text: &str) -> Result<bool, String> {
+    text.parse()
+        .map_err(|_| format!("{text:?} is neither true nor false"))
 }
 
 #[cfg(test)]
@@ -96,7 +55,7 @@ mod tests {
 
     use super::*;
 
-    fn read(set: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    fn read(set: &[(&str, &str)]) -> Result<Config, EnvironmentError> {
         Config::from_variables(|variable| {
             let found = set.iter().find(|(name, _)| *name == variable);
             found.map(|(_, value)| (*value).to_owned())
@@ -110,26 +69,34 @@ mod tests {
         let config = read(&BUCKETS).unwrap();
         assert_eq!(config.event_bus, "default");
         assert_eq!(config.links_expire_in, Duration::from_secs(900));
+        assert!(!config.collect_labelled, "nobody has consented");
         assert_eq!(config.limits, ServingLimits::default());
-        let error = read(&BUCKETS[..1]).unwrap_err();
-        assert_eq!(error.to_string(), "RESULTS_BUCKET is not set");
-        let error = read(&[BUCKETS[1], ("UPLOADS_BUCKET", "")]).unwrap_err();
-        assert_eq!(error.to_string(), "UPLOADS_BUCKET is not set");
+        for (named, variable) in [
+            ("UPLOADS_BUCKET", "RESULTS_BUCKET"),
+            ("RESULTS_BUCKET", "UPLOADS_BUCKET"),
+        ] {
+            let error = read(&[(named, "b")]).unwrap_err();
+            assert_eq!(error, EnvironmentError::NoBucket { variable });
+        }
     }
 
     #[test]
     fn what_is_of_no_use_is_named() {
         for (name, value) in [
             ("PRESIGN_SECONDS", "0"),
-            ("PRESIGN_SECONDS", "604801"),
-            ("PRESIGN_SECONDS", "soon"),
             ("MAX_SIDE", "-1"),
+            ("COLLECT_LABELLED", "yes"),
         ] {
             let error = read(&[BUCKETS[0], BUCKETS[1], (name, value)]).unwrap_err();
-            let expected = format!("{name}={value:?}: ");
-            assert!(error.to_string().starts_with(&expected), "{error}");
+            let error = error.to_string();
+            assert!(
+                error.starts_with(name) && error.contains(&format!("{value:?}")),
+                "{error}"
+            );
         }
-        let config = read(&[BUCKETS[0], BUCKETS[1], ("PRESIGN_SECONDS", " 60 ")]).unwrap();
+        let set = [("PRESIGN_SECONDS", " 60 "), ("COLLECT_LABELLED", "true")];
+        let config = read(&[&BUCKETS[..], &set].concat()).unwrap();
         assert_eq!(config.links_expire_in, Duration::from_secs(60));
+        assert!(config.collect_labelled);
     }
 }

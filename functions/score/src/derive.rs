@@ -20,7 +20,8 @@ use crate::slice::{self, Incomparable, Pair};
 /// How often the outcome is derived anew because somebody else wrote meanwhile.
 const MAX_TURNS: usize = 16;
 
-const CONTENT_SHA256: &str = "content-sha256";
+/// Metadata of what is derived: the SHA-256 of its bytes.
+pub(crate) const CONTENT_SHA256: &str = "content-sha256";
 /// What tells this function's rejections from those of uploads.
 const TRUTH_SHA256: &str = "truth-sha256";
 
@@ -40,11 +41,6 @@ pub(crate) enum Outcome {
     Incomparable(Box<Rejection>),
 }
 
-/// Where it is said why a slice's mask and truth cannot be compared.
-pub(crate) fn rejection_key(study: &StudyId, slice: &SliceName) -> ObjectKey {
-    keys::rejected(study, &format!("{slice}_mask"))
-}
-
 /// Brings the score of a slice up to date.
 pub(crate) async fn derive<S: Storage>(
     results: &S,
@@ -54,7 +50,7 @@ pub(crate) async fn derive<S: Storage>(
 ) -> Result<Outcome, ScoreError> {
     let targets = Targets {
         score: keys::score(study, slice),
-        rejection: rejection_key(study, slice),
+        rejection: keys::incomparable(study, slice),
     };
     for _ in 0..MAX_TURNS {
         let there = targets.look(results).await?;

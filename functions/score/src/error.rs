@@ -3,7 +3,8 @@
 use glioseg_shared::cloud::events::{EventError, Failed, Retryable};
 use glioseg_shared::cloud::keys::StudyId;
 use glioseg_shared::cloud::{ObjectKey, StorageError};
-use glioseg_shared::study::DocumentError;
+use glioseg_shared::study::labelled::NotEnrolled;
+use glioseg_shared::study::{DocumentError, PreparedError};
 
 use crate::bus::BusError;
 
@@ -39,6 +40,17 @@ pub enum ScoreError {
         /// What is wrong with it.
         source: DocumentError,
     },
+    /// A prepared slice cannot be read.
+    #[error("{key}: {source}")]
+    Prepared {
+        /// Its key.
+        key: ObjectKey,
+        /// What is wrong with it.
+        source: PreparedError,
+    },
+    /// A patient's slices cannot be collected for training.
+    #[error(transparent)]
+    NotEnrolled(#[from] NotEnrolled),
     /// The store lists an object, and does not show it.
     #[error("{key} cannot be read yet, though it is listed")]
     NotShown {
@@ -81,7 +93,11 @@ impl ScoreError {
             Self::Storage(error) => error.is_retryable(),
             Self::Bus(error) => error.is_retryable(),
             Self::NotShown { .. } | Self::NoReportYet { .. } | Self::Restless { .. } => true,
-            Self::OtherBucket { .. } | Self::Document { .. } | Self::TooManyObjects { .. } => false,
+            Self::OtherBucket { .. }
+            | Self::Document { .. }
+            | Self::Prepared { .. }
+            | Self::NotEnrolled(_)
+            | Self::TooManyObjects { .. } => false,
         }
     }
 }

@@ -8,12 +8,13 @@ use glioseg_shared::cloud::telemetry::{KeyLog, Metrics};
 use glioseg_shared::cloud::{ObjectKey, Presign, Storage};
 
 use crate::bus::Bus;
+use crate::collect::{self, Collected};
 use crate::derive::{self, Outcome};
 use crate::{FUNCTION, Score, ScoreError};
 
 impl<S: Storage + Presign, B: Bus> Score<S, B> {
-    /// Takes note of an object of the results bucket: a mask or a truth is scored as soon as both are there, and a study
-    /// that is done by it is announced.
+    /// Takes note of an object of the results bucket: a mask or a truth is scored as soon as both are there, a study that
+    /// is done by it is announced, and the slice is collected for training, where that is wished.
     ///
     /// # Errors
     ///
@@ -34,8 +35,10 @@ impl<S: Storage + Presign, B: Bus> Score<S, B> {
         };
         match result.kind {
             ResultKind::Mask | ResultKind::Report | ResultKind::Truth => {
-                self.on_pair(&key, &result).await?;
-                self.announce_if_complete(&result.study).await
+                let outcome = self.on_pair(&key, &result).await?;
+                // What keeps the one from being done is not to keep the other from it.
+                let announced = self.announce_if_complete(&result.study).await;
+                announced.and(self.collect(&key, &result, &outcome).await)
             }
             ResultKind::Rejected | ResultKind::Manifest => {
                 self.announce_if_complete(&result.study).await
@@ -48,7 +51,7 @@ impl<S: Storage + Presign, B: Bus> Score<S, B> {
         }
     }
 
-    async fn on_pair(&self, key: &ObjectKey, result: &ResultKey) -> Result<(), ScoreError> {
+    async fn on_pair(&self, key: &ObjectKey, result: &ResultKey) -> Result<Outcome, ScoreError> {
         let start = Instant::now();
         let (study, slice) = (&result.study, &result.name);
         let outcome = derive::derive(&self.results, &self.config.limits, study, slice).await?;
@@ -62,7 +65,7 @@ impl<S: Storage + Presign, B: Bus> Score<S, B> {
             return Err(ScoreError::NotShown { key: key.clone() });
         }
         let key = KeyLog(key.as_str());
-        match outcome {
+        match &outcome {
             Outcome::Waiting { .. } => {
                 tracing::info!(%key, "mask and truth are not both there");
                 metrics
@@ -71,7 +74,7 @@ impl<S: Storage + Presign, B: Bus> Score<S, B> {
                 tracing::info!(%key, model_version = score.model_version, "scored");
                 metrics
                     .count("Slices", 1)
-                    .property("ModelVersion", score.model_version)
+                    .property("ModelVersion", score.model_version.clone())
             }
             // The reason names sizes and formats, never a patient.
             Outcome::Incomparable(rejection) => {
@@ -80,6 +83,26 @@ impl<S: Storage + Presign, B: Bus> Score<S, B> {
             }
         }
         .emit();
+        Ok(outcome)
+    }
+
+    /// Keeps a slice for training, where that is wished.
+    async fn collect(
+        &self,
+        key: &ObjectKey,
+        result: &ResultKey,
+        outcome: &Outcome,
+    ) -> Result<(), ScoreError> {
+        if !self.config.collect_labelled {
+            return Ok(());
+        }
+        let (study, slice) = (&result.study, &result.name);
+        let limits = &self.config.limits;
+        let collected = collect::collect(&self.results, limits, study, slice, outcome).await?;
+        tracing::debug!(key = %KeyLog(key.as_str()), ?collected, "looked at for training");
+        if collected == Collected::Kept {
+            Metrics::new(FUNCTION).count("Collected", 1).emit();
+        }
         Ok(())
     }
 

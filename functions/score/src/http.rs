@@ -1,9 +1,10 @@
-//! Requests: scores of two masks, and what there is of a study.
+//! Requests: scores of two masks, and what there is of a study or a patient.
 
+use std::fmt::Display;
 use std::time::Instant;
 
 use glioseg_shared::cloud::http::{Offer, negotiate};
-use glioseg_shared::cloud::keys::{SliceName, StudyId};
+use glioseg_shared::cloud::keys::{PatientId, SliceName, StudyId};
 use glioseg_shared::cloud::telemetry::{KeyLog, Metrics, ServerTiming, scrub};
 use glioseg_shared::cloud::{HttpRequest, HttpResponse, Presign, Problem, Storage};
 use glioseg_shared::model::contract::NOTICE;
@@ -12,7 +13,7 @@ use serde::Serialize;
 
 use crate::bus::Bus;
 use crate::pair::RETRY_AFTER_SECONDS;
-use crate::{FUNCTION, Score, ScoreError, delete, pair, study};
+use crate::{FUNCTION, Score, ScoreError, delete, pair, study, withdraw};
 
 /// All that is answered is JSON.
 const OFFERS: [Offer<()>; 1] = [Offer {
@@ -62,19 +63,25 @@ impl<S: Storage + Presign, B: Bus> Score<S, B> {
             (_, "/health" | "/health/score") => return Err(Problem::method_not_allowed(&["GET"])),
             (_, "/score") => return Err(Problem::method_not_allowed(&["POST"])),
             (method, path) => {
-                let study = path
-                    .strip_prefix("/studies/")
-                    .filter(|study| !study.is_empty())
-                    .ok_or_else(|| Problem::not_found(format!("there is no path {path}")))?;
-                let study = StudyId::parse(study)
-                    .map_err(|error| Problem::bad_request(error.to_string()))?;
-                if !matches!(method, "GET" | "DELETE") {
-                    return Err(Problem::method_not_allowed(&["GET", "DELETE"]));
-                }
-                negotiate(request.header("accept"), &OFFERS)?;
-                match method {
-                    "GET" => self.study_status(&study, &request).await?,
-                    _ => self.delete_study(&study).await?,
+                if let Some(patient) = below("/patients/", path) {
+                    let patient = named(PatientId::parse(patient))?;
+                    if method != "DELETE" {
+                        return Err(Problem::method_not_allowed(&["DELETE"]));
+                    }
+                    negotiate(request.header("accept"), &OFFERS)?;
+                    self.withdraw_patient(&patient).await?
+                } else if let Some(study) = below("/studies/", path) {
+                    let study = named(StudyId::parse(study))?;
+                    if !matches!(method, "GET" | "DELETE") {
+                        return Err(Problem::method_not_allowed(&["GET", "DELETE"]));
+                    }
+                    negotiate(request.header("accept"), &OFFERS)?;
+                    match method {
+                        "GET" => self.study_status(&study, &request).await?,
+                        _ => self.delete_study(&study).await?,
+                    }
+                } else {
+                    return Err(Problem::not_found(format!("there is no path {path}")));
                 }
             }
         };
@@ -113,7 +120,7 @@ impl<S: Storage + Presign, B: Bus> Score<S, B> {
             after.as_ref(),
         ))
         .await
-        .map_err(|error| problem(study, &error))?
+        .map_err(|error| problem("study", study.as_str(), &error))?
         .ok_or_else(|| Problem::not_found(format!("there is no study {study}")))?;
         let response = HttpResponse::json(200, &status);
         Ok(match next {
@@ -132,7 +139,7 @@ impl<S: Storage + Presign, B: Bus> Score<S, B> {
     async fn delete_study(&self, study: &StudyId) -> Result<HttpResponse, Problem> {
         let deletion = delete::delete(&self.uploads, &self.results, study)
             .await
-            .map_err(|error| problem(study, &error.into()))?;
+            .map_err(|error| problem("study", study.as_str(), &error.into()))?;
         tracing::info!(
             study = %KeyLog(study.as_str()),
             uploads = deletion.deleted_uploads,
@@ -142,20 +149,43 @@ impl<S: Storage + Presign, B: Bus> Score<S, B> {
         );
         Ok(HttpResponse::json(200, &deletion))
     }
+
+    async fn withdraw_patient(&self, patient: &PatientId) -> Result<HttpResponse, Problem> {
+        let withdrawal = withdraw::withdraw(&self.uploads, &self.results, patient)
+            .await
+            .map_err(|error| problem("patient", patient.as_str(), &error))?;
+        tracing::info!(
+            patient = %KeyLog(patient.as_str()),
+            uploads = withdrawal.deleted_uploads,
+            results = withdrawal.deleted_results,
+            complete = withdrawal.complete,
+            "a patient was withdrawn"
+        );
+        Ok(HttpResponse::json(200, &withdrawal))
+    }
 }
 
-/// What to answer where a study cannot be looked at. The reason is for the log: it tells of the inside.
-fn problem(study: &StudyId, error: &ScoreError) -> Problem {
+/// What a path names below another.
+fn below<'a>(parent: &str, path: &'a str) -> Option<&'a str> {
+    path.strip_prefix(parent).filter(|name| !name.is_empty())
+}
+
+fn named<T, E: Display>(name: Result<T, E>) -> Result<T, Problem> {
+    name.map_err(|error| Problem::bad_request(error.to_string()))
+}
+
+/// What to answer where a study or patient cannot be looked at. The reason is for the log: it tells of the inside.
+fn problem(what: &str, name: &str, error: &ScoreError) -> Problem {
     tracing::error!(
-        error = %scrub(&error.to_string(), study.as_str()),
+        error = %scrub(&error.to_string(), name),
         "a request failed"
     );
     match error {
         error if error.is_retryable() => Problem::unavailable(
-            format!("the study {study} cannot be looked at for now"),
+            format!("the {what} {name} cannot be looked at for now"),
             RETRY_AFTER_SECONDS,
         ),
         ScoreError::TooManyObjects { .. } => Problem::unprocessable(error.to_string()),
-        _ => Problem::internal(format!("the study {study} cannot be looked at")),
+        _ => Problem::internal(format!("the {what} {name} cannot be looked at")),
     }
 }

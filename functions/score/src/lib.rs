@@ -3,10 +3,13 @@
 //! - [`mod@slice`]: one predicted and one true mask in, a score out; pure.
 //! - [`event`]: masks and truths that arrive in the results bucket.
 //! - [`completion`]: announcing on a [`bus`] that a closed study is done.
-//! - [`http`]: two masks that somebody sends or names, how a study stands, and [`delete`] for one.
+//! - `collect`: keeping slices with their truth for training, where that is wished.
+//! - [`http`]: two masks that somebody sends or names, how a study stands, [`delete`] for one, and [`withdraw`] for all
+//!   of a patient.
 //! - [`config`]: the environment.
 
 pub mod bus;
+mod collect;
 pub mod completion;
 pub mod config;
 pub mod delete;
@@ -17,9 +20,11 @@ mod form;
 pub mod http;
 mod listing;
 mod pair;
-mod progress;
+mod roll;
 pub mod slice;
 mod study;
+pub mod sweep;
+pub mod withdraw;
 
 use glioseg_shared::cloud::events::{self, Invocation};
 use glioseg_shared::cloud::telemetry::{self, Metrics};

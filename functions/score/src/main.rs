@@ -1,10 +1,9 @@
 //! The Lambda: environment and clients, then one invocation after another.
 
-use aws_config::BehaviorVersion;
 use glioseg_score::Score;
 use glioseg_score::bus::EventBridge;
 use glioseg_score::config::Config;
-use glioseg_shared::cloud::{S3Storage, telemetry};
+use glioseg_shared::cloud::{S3Storage, aws_environment, environment, s3_client, telemetry};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use serde_json::Value;
 
@@ -12,11 +11,12 @@ use serde_json::Value;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     telemetry::init()?;
-    let config = Config::from_env()?;
-    let aws = aws_config::load_defaults(BehaviorVersion::latest()).await;
+    let config = Config::from_variables(environment::of_process)?;
+    let aws = aws_environment().await;
+    let s3 = s3_client(&aws);
     let score = Score {
-        uploads: S3Storage::connect(&config.uploads_bucket, None).await,
-        results: S3Storage::connect(&config.results_bucket, None).await,
+        uploads: S3Storage::new(s3.clone(), &config.uploads_bucket, None),
+        results: S3Storage::new(s3, &config.results_bucket, None),
         bus: EventBridge::new(aws_sdk_eventbridge::Client::new(&aws), &config.event_bus),
         config,
     };

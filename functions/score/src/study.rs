@@ -12,8 +12,7 @@ use glioseg_shared::study::{
 
 use crate::config::Config;
 use crate::error::ScoreError;
-use crate::listing;
-use crate::progress::Progress;
+use crate::{collect, listing};
 
 /// Documents and masks that are read at a time.
 const CONCURRENCY: usize = 16;
@@ -138,10 +137,6 @@ impl Known {
         self.manifest.is_none() && self.inventory.is_empty() && self.uploads.is_empty()
     }
 
-    fn expected(&self) -> Option<usize> {
-        self.manifest.as_ref().and_then(|m| m.manifest.slices)
-    }
-
     /// Says how the study stands, without links.
     pub(crate) async fn status<S: Storage>(
         &self,
@@ -156,23 +151,15 @@ impl Known {
         let mut status = status::of(&Evidence {
             manifest: self.manifest.as_ref().map(|m| &m.manifest),
             inventory: &self.inventory,
+            uploads: &self.uploads,
             reports: &reports,
             scores: &scores,
             masks: &masks,
         });
-        let progress = Progress::new(&self.inventory, &self.uploads);
-        status.counts.waiting = progress.waiting(self.expected());
-        status.complete = status.counts.expected.is_some() && status.counts.waiting == 0;
         let rescaled = reports.iter().filter(|r| r.intensity.rescaled).count();
         if rescaled > 0 {
             warnings.push(format!(
                 "{rescaled} slices were not 8-bit: each was mapped to 0..=255 from its own percentiles"
-            ));
-        }
-        let incomparable = progress.incomparable();
-        if incomparable > 0 {
-            warnings.push(format!(
-                "{incomparable} slices have no score: mask and truth cannot be compared"
             ));
         }
         status.warnings.append(&mut warnings);
@@ -264,6 +251,10 @@ pub(crate) async fn status<S: Storage + Presign>(
     }
     let findings = Findings::read(results, &known.inventory).await?;
     let mut status = known.status(results, &config.limits, findings).await?;
+    if config.collect_labelled {
+        let warnings = collect::warnings(results, &known.inventory).await?;
+        status.warnings.extend(warnings);
+    }
     let slices = known.inventory.slices();
     let start = after.map_or(0, |after| {
         let position = slices.iter().position(|(name, _)| *name == after);

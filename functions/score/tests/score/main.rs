@@ -2,11 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod collecting;
 mod completion;
 mod deletion;
-mod meddled;
 mod races;
 mod requests;
 mod scores;
 mod stage;
 mod studies;
+mod withdrawal;

@@ -1,8 +1,6 @@
 //! A stack of two folders, and what the other functions would have put there.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 
 use glioseg_score::Score;
@@ -20,6 +18,7 @@ use glioseg_shared::model::Segmentation;
 use glioseg_shared::study::{
     Document, Prepared, SliceScoreDocument, Source, Spacing, StudyManifest, report,
 };
+use glioseg_test_support::contents::of_folder;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -85,6 +84,13 @@ impl Stage {
         }
     }
 
+    /// As [`Stage::new`], and what has truth is collected for training.
+    pub(crate) fn collecting() -> Self {
+        let mut stage = Self::new();
+        stage.score.config.collect_labelled = true;
+        stage
+    }
+
     pub(crate) async fn upload(&self, key: &str) {
         self.put(
             &self.score.uploads,
@@ -98,6 +104,31 @@ impl Stage {
     pub(crate) async fn put_result(&self, key: &str, bytes: &[u8]) {
         let key = object(key);
         self.put(&self.score.results, &key, bytes.to_vec(), &Metadata::new())
+            .await;
+    }
+
+    /// Writes what the preprocess function would of a slice.
+    pub(crate) async fn prepared(&self, study: &str, slice: &str, pixels: &Slice, sequencer: &str) {
+        let prepared = Prepared {
+            study: id(study),
+            name: name(slice),
+            slice: pixels.clone(),
+            spacing_mm: None,
+            volume: None,
+            source: Source {
+                file: format!("{slice}.tif"),
+                sha256: sha256_hex(b"upload"),
+                page: 1,
+            },
+        };
+        let stamp = Stamp {
+            input_sha256: sha256_hex(b"upload"),
+            sequencer: Sequencer::parse(sequencer),
+            ..Stamp::default()
+        };
+        let key = keys::prepared(&id(study), &name(slice));
+        let metadata = stamp.to_metadata();
+        self.put(&self.score.results, &key, prepared.encode(), &metadata)
             .await;
     }
 
@@ -231,8 +262,8 @@ impl Stage {
 
     /// Every object of both buckets, with its metadata.
     pub(crate) fn everything(&self) -> BTreeMap<String, Vec<u8>> {
-        let mut files = BTreeMap::new();
-        gather(self.folder.path(), self.folder.path(), &mut files);
+        let mut files = of_folder(self.folder.path());
+        files.retain(|name, _| !name.ends_with("/lock"));
         files
     }
 
@@ -242,18 +273,6 @@ impl Stage {
             .iter()
             .map(|Announcement { detail, .. }| serde_json::from_str(detail).unwrap())
             .collect()
-    }
-}
-
-fn gather(root: &Path, folder: &Path, files: &mut BTreeMap<String, Vec<u8>>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            gather(root, &path, files);
-        } else if !path.ends_with("lock") {
-            let name = path.strip_prefix(root).unwrap().display().to_string();
-            files.insert(name, fs::read(&path).unwrap());
-        }
     }
 }
 

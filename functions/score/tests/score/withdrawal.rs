@@ -1,0 +1,119 @@
+//! Patients who are withdrawn, and what remains of the labelled data set when studies are deleted.
+
+use glioseg_shared::cloud::HttpRequest;
+use glioseg_shared::study::labelled::Standing;
+use serde_json::{Value, json};
+
+use crate::collecting::patient;
+use crate::stage::{Stage, body};
+
+async fn ask(stage: &Stage, method: &str, path: &str) -> (u16, Value) {
+    body(stage.request(HttpRequest::new(method, path)).await)
+}
+
+#[tokio::test]
+async fn a_patient_goes_with_all_studies_and_nobody_else_does() {
+    let stage = Stage::collecting();
+    for study in ["q", "pq/visit", "p.tiff"] {
+        stage.labelled(study, "x").await;
+        stage.tells(&[&format!("masks/{study}/x.tif")]).await;
+    }
+    for key in ["q/x.tif", "pq.zip", "p.tiff/x.tif", "q/p.zip"] {
+        stage.upload(key).await;
+    }
+    let mut others = stage.everything();
+
+    for study in ["p", "p/2026/1"] {
+        stage.labelled(study, "x").await;
+        stage.close(study, 1).await;
+        stage.tells(&[&format!("masks/{study}/x.tif")]).await;
+    }
+    for key in ["p/x.tif", "p/2026/1/x.tif", "p/2026.zip", "p.ZIP"] {
+        stage.upload(key).await;
+    }
+    stage.put_result("rejected/p/notes.txt.json", b"{}").await;
+    let manifest = stage.manifest().await;
+    assert!(matches!(
+        manifest.standing(&patient("p")),
+        Standing::Enrolled(_)
+    ));
+
+    let (status, withdrawal) = ask(&stage, "DELETE", "/patients/p").await;
+    assert_eq!((status, &withdrawal["complete"]), (200, &json!(true)));
+    assert_eq!(withdrawal["schema"], "glioseg-withdrawal-1");
+    assert_eq!(withdrawal["deleted_uploads"], 4);
+    // Of each study manifest, note, prepared, truth, mask, report, score and two collected files; and the rejection.
+    assert_eq!(withdrawal["deleted_results"], 2 * 9 + 1);
+    let manifest = stage.manifest().await;
+    assert_eq!(manifest.standing(&patient("p")), Standing::Withdrawn);
+    let mut left = stage.everything();
+    // The manifest is the one object that both had, and that has changed.
+    for files in [&mut left, &mut others] {
+        files.retain(|file, _| !file.contains("manifest"));
+    }
+    assert_eq!(left, others);
+
+    let (status, again) = ask(&stage, "DELETE", "/patients/p").await;
+    assert_eq!((status, &again["deleted_results"]), (200, &json!(0)));
+    assert_eq!(stage.manifest().await, manifest);
+}
+
+#[tokio::test]
+async fn who_was_withdrawn_is_scored_again_but_not_collected() {
+    let stage = Stage::collecting();
+    let (status, withdrawal) = ask(&stage, "DELETE", "/patients/p").await;
+    assert_eq!((status, &withdrawal["complete"]), (200, &json!(true)));
+    stage.labelled("p/visit", "x").await;
+    stage
+        .tells(&["masks/p/visit/x.tif", "truth/p/visit/x.tif"])
+        .await;
+    assert!(stage.stored_score("p/visit", "x").await.is_some());
+    assert_eq!(stage.collected(), ["labelled/manifest.json"]);
+    let (_, status) = stage.get("/studies/p/visit").await;
+    let warnings = status["warnings"].to_string();
+    assert!(warnings.contains("the patient was withdrawn"), "{warnings}");
+}
+
+#[tokio::test]
+async fn a_withdrawal_is_noted_where_nothing_is_collected_yet() {
+    let mut stage = Stage::new();
+    stage.labelled("p", "x").await;
+    ask(&stage, "DELETE", "/patients/p").await;
+    stage.score.config.collect_labelled = true;
+    stage.labelled("p", "x").await;
+    stage.tells(&["masks/p/x.tif"]).await;
+    assert_eq!(stage.collected(), ["labelled/manifest.json"]);
+}
+
+#[tokio::test]
+async fn a_study_takes_what_was_collected_of_it_and_leaves_the_patient_enrolled() {
+    let stage = Stage::collecting();
+    for study in ["p", "p/visit"] {
+        stage.labelled(study, "x").await;
+        stage.tells(&[&format!("masks/{study}/x.tif")]).await;
+    }
+    let enrolled = stage.manifest().await;
+    let (status, deletion) = ask(&stage, "DELETE", "/studies/p").await;
+    assert_eq!((status, &deletion["complete"]), (200, &json!(true)));
+    assert_eq!(stage.stored("labelled/p/x.tif").await, None);
+    assert_eq!(stage.stored("labelled/p/x_mask.tif").await, None);
+    assert!(stage.stored("labelled/p/visit%2Fx.tif").await.is_some());
+    assert_eq!(stage.manifest().await, enrolled);
+    // An event of the study that comes late brings nothing back.
+    stage.tells(&["masks/p/x.tif", "truth/p/x.tif"]).await;
+    assert_eq!(stage.stored("labelled/p/x.tif").await, None);
+}
+
+#[tokio::test]
+async fn only_patients_can_be_withdrawn_and_nothing_else_done_to_them() {
+    let stage = Stage::new();
+    for (method, path, expected) in [
+        ("GET", "/patients/p", 405),
+        ("DELETE", "/patients/a/b", 400),
+        ("DELETE", "/patients/..", 400),
+        ("DELETE", "/patients/", 404),
+    ] {
+        assert_eq!(ask(&stage, method, path).await.0, expected, "{path}");
+    }
+    assert_eq!(stage.everything().len(), 0);
+}
