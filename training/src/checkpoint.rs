@@ -2,6 +2,9 @@
 //!
 //! One file: magic, length of a JSON head, head, then the sections that the head names with their lengths and sha256.
 //! It is written under another name and renamed, so that a run killed while writing keeps its last whole checkpoint.
+//! [`Checkpoints`] decides which of them stay.
+
+mod keeping;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -13,6 +16,8 @@ use serde::{Deserialize, Serialize};
 use crate::files::write_atomically;
 use crate::networks::Weights;
 use crate::recipe::Recipe;
+
+pub use keeping::Checkpoints;
 
 const MAGIC: &[u8; 8] = b"GLIOCKP1";
 

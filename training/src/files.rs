@@ -2,34 +2,10 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-/// Why [`read_bounded`] gave up.
-pub(crate) enum ReadError {
-    /// The system's error.
-    Io(io::Error),
-    /// The file has this many bytes or more.
-    TooLarge(u64),
-}
-
-/// The bytes of a file of at most `allowed` bytes.
-pub(crate) fn read_bounded(path: &Path, allowed: u64) -> Result<Vec<u8>, ReadError> {
-    let file = File::open(path).map_err(ReadError::Io)?;
-    let size = file.metadata().map_err(ReadError::Io)?.len();
-    if size > allowed {
-        return Err(ReadError::TooLarge(size));
-    }
-    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-    // A pipe, or a file that grows while it is read, has no size to trust.
-    file.take(allowed.saturating_add(1))
-        .read_to_end(&mut bytes)
-        .map_err(ReadError::Io)?;
-    match bytes.len() as u64 {
-        read if read > allowed => Err(ReadError::TooLarge(read)),
-        _ => Ok(bytes),
-    }
-}
+pub(crate) use glioseg_shared::files::{ReadError, read_bounded};
 
 /// Writes a file under a `.partial` name, flushes it to disk and renames it.
 ///
@@ -93,17 +69,5 @@ mod tests {
         write_atomically(&path, |file| file.write_all(b"new")).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn reads_up_to_the_bound_and_no_further() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
-        fs::write(&path, "12345").unwrap();
-        assert!(matches!(read_bounded(&path, 5), Ok(bytes) if bytes == b"12345"));
-        assert!(matches!(
-            read_bounded(&path, 4),
-            Err(ReadError::TooLarge(5))
-        ));
     }
 }

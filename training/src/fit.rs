@@ -1,7 +1,10 @@
 //! Training: slices in, weights out.
 
+mod error;
+mod validation;
+
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn::module::AutodiffModule;
 use burn::optim::adaptor::OptimizerAdaptor;
@@ -9,82 +12,22 @@ use burn::optim::{GradientsParams, Optimizer};
 use burn::record::{BinBytesRecorder, FullPrecisionSettings, Recorder};
 use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
-use glioseg_shared::scoring::Counts;
 use indicatif::{ProgressBar, ProgressStyle};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::augment::{self, Transforms};
 use crate::batches::Batches;
-use crate::checkpoint::{Checkpoint, CheckpointError, Epoch};
+use crate::checkpoint::{Checkpoint, Checkpoints, Epoch};
 use crate::files::write_atomically;
 use crate::kernels::Kernels;
 use crate::loss::Losses;
-use crate::networks::{Network, Weights, WeightsError, fresh_weights};
+use crate::networks::{Network, Weights, fresh_weights};
 use crate::optimise::{AdamW, clip_global_norm};
 use crate::recipe::Recipe;
 
-/// Slices of a validation batch: no gradients are kept, so it may be larger than one of training.
-const VALIDATION_BATCH: usize = 32;
-
-/// Why training ended without a model.
-#[derive(Debug, thiserror::Error)]
-pub enum FitError {
-    /// A checkpoint could not be written or read.
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-    /// The metrics could not be written.
-    #[error("{}: cannot be written: {source}", path.display())]
-    Metrics {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The log could not be written.
-    #[error("the log cannot be written: {0}")]
-    Log(std::io::Error),
-    /// The folder holds a run of another recipe or on other data.
-    #[error(
-        "{}: a checkpoint of another run ({difference} differs); choose another --out, or remove it",
-        path.display()
-    )]
-    OtherRun {
-        /// The checkpoint.
-        path: PathBuf,
-        /// `recipe` or `data`.
-        difference: &'static str,
-    },
-    /// The checkpoint's weights do not fit the network.
-    #[error("the checkpoint does not fit: {0}")]
-    Weights(#[from] WeightsError),
-    /// The optimiser's state could not be read or written.
-    #[error("the optimiser's state: {0}")]
-    Optimiser(#[from] burn::record::RecorderError),
-    /// The loss or its gradients are no longer numbers.
-    #[error("epoch {epoch}: training diverged at a loss of {loss}; lower --learning-rate")]
-    Diverged {
-        /// From 1.
-        epoch: usize,
-        /// The loss.
-        loss: f64,
-    },
-    /// Nothing to train or to validate on.
-    #[error("no slices in the {0} part of the split")]
-    NoSlices(&'static str),
-    /// The crop does not suit the network.
-    #[error(
-        "--crop {crop} must be a multiple of {divisor} and at most {most} for this network and grid"
-    )]
-    Crop {
-        /// What was asked for.
-        crop: usize,
-        /// What the network divides by.
-        divisor: usize,
-        /// Side of the grid.
-        most: usize,
-    },
-}
+pub use error::FitError;
+pub use validation::validate;
 
 /// What a finished run leaves.
 #[derive(Clone, Debug)]
@@ -112,12 +55,23 @@ pub struct Origin<'a> {
     pub start: Option<Weights>,
 }
 
-/// Trains by `recipe`, going on from `folder/checkpoint.bin` if it is there; validates after every epoch.
+/// Where a run leaves its state, and what it hears while it runs.
+pub struct Session<'a> {
+    /// Its checkpoints, written after every epoch.
+    pub checkpoints: Checkpoints,
+    /// The table of all epochs, written after every epoch.
+    pub metrics: &'a Path,
+    /// Where `Val_dice=…;` is printed after every epoch.
+    pub log: &'a mut dyn Write,
+    /// Asked before every step: whether to stop there.
+    pub stop: &'a dyn Fn() -> bool,
+}
+
+/// Trains by `recipe`, going on from the session's checkpoint if there is one; validates after every epoch.
 ///
 /// A run that does not go on begins with the weights of `origin`, or with fresh ones drawn by the recipe's seed.
-///
-/// Writes `folder/checkpoint.bin` and `folder/metrics.csv` after every epoch and prints `Val_dice=…;` to `log`.
-/// The result is the same whether the run was interrupted or not.
+/// The result is the same whether the run was interrupted or not: whatever was done of an epoch that did not end is
+/// done again.
 ///
 /// # Errors
 /// See [`FitError`].
@@ -126,8 +80,7 @@ pub fn fit<B>(
     training: &Batches<'_, B::InnerBackend>,
     validation: &Batches<'_, B::InnerBackend>,
     origin: Origin<'_>,
-    folder: &Path,
-    log: &mut dyn Write,
+    session: Session<'_>,
     device: &B::Device,
 ) -> Result<Fitted, FitError>
 where
@@ -138,19 +91,16 @@ where
             return Err(FitError::NoSlices(part));
         }
     }
-    let divisor = recipe.network.graph(recipe.dropout).divisor();
-    let most = training.shortest_side();
-    if recipe.crop == 0 || recipe.crop > most || !recipe.crop.is_multiple_of(divisor) {
-        return Err(FitError::Crop {
-            crop: recipe.crop,
-            divisor,
-            most,
-        });
-    }
-    let path = folder.join("checkpoint.bin");
-    let mut run = Run::<B>::start_or_resume(recipe, origin, &path, device)?;
+    check_crop(recipe, training.shortest_side())?;
+    let Session {
+        mut checkpoints,
+        metrics,
+        log,
+        stop,
+    } = session;
+    let mut run = Run::<B>::start_or_resume(recipe, origin, &mut checkpoints, log, device)?;
     while run.history.len() < recipe.epochs && !run.is_stale() {
-        let epoch = run.train_epoch(training)?;
+        let epoch = run.train_epoch(training, stop)?;
         run.history.push(epoch);
         run.validate(validation);
         let last = &run.history[run.history.len() - 1];
@@ -161,15 +111,32 @@ where
             last.epoch, recipe.epochs, last.loss, last.learning_rate
         );
         line.and_then(|()| log.flush()).map_err(FitError::Log)?;
-        run.checkpoint()?.write(&path)?;
-        write_metrics(&run.history, &folder.join("metrics.csv"))?;
+        checkpoints.write(&run.checkpoint()?)?;
+        write_metrics(&run.history, metrics)?;
     }
     // Once more: a run that was killed between its last checkpoint and this file goes through no further epoch.
-    write_metrics(&run.history, &folder.join("metrics.csv"))?;
+    write_metrics(&run.history, metrics)?;
     Ok(Fitted {
         best: run.best,
         history: run.history,
     })
+}
+
+/// Checks that the crop suits the network and a grid whose shorter side is `most` pixels.
+///
+/// # Errors
+/// [`FitError::Crop`].
+pub fn check_crop(recipe: &Recipe, most: usize) -> Result<(), FitError> {
+    let crop = recipe.crop;
+    let divisor = recipe.network.graph(recipe.dropout).divisor();
+    if crop == 0 || crop > most || !crop.is_multiple_of(divisor) {
+        return Err(FitError::Crop {
+            crop,
+            divisor,
+            most,
+        });
+    }
+    Ok(())
 }
 
 struct Run<'a, B: AutodiffBackend<InnerBackend: Kernels>> {
@@ -189,13 +156,22 @@ impl<'a, B: AutodiffBackend<InnerBackend: Kernels + Transforms> + Kernels + Loss
     fn start_or_resume(
         recipe: &'a Recipe,
         origin: Origin<'a>,
-        path: &Path,
+        checkpoints: &mut Checkpoints,
+        log: &mut dyn Write,
         device: &B::Device,
     ) -> Result<Self, FitError> {
         let Origin { data, start } = origin;
         let graph = recipe.network.graph(recipe.dropout);
         let optimiser = AdamW::new(recipe.weight_decay as f32).init::<B, Network<B>>();
-        let Some(checkpoint) = Checkpoint::read(path)? else {
+        let mut damaged = Vec::new();
+        let read = checkpoints.read(&mut |path, reason| {
+            damaged.push(format!("{} ({reason})", path.display()));
+        })?;
+        for file in &damaged {
+            writeln!(log, "warning: a damaged checkpoint is passed over: {file}")
+                .map_err(FitError::Log)?;
+        }
+        let Some(checkpoint) = read else {
             let weights = start.unwrap_or_else(|| {
                 fresh_weights(&graph, &mut ChaCha8Rng::seed_from_u64(recipe.seed))
             });
@@ -212,7 +188,7 @@ impl<'a, B: AutodiffBackend<InnerBackend: Kernels + Transforms> + Kernels + Loss
             });
         };
         let differs = |difference| FitError::OtherRun {
-            path: path.to_owned(),
+            path: checkpoints.newest().to_owned(),
             difference,
         };
         if checkpoint.recipe != *recipe {
@@ -221,6 +197,9 @@ impl<'a, B: AutodiffBackend<InnerBackend: Kernels + Transforms> + Kernels + Loss
         if checkpoint.data != data {
             return Err(differs("data"));
         }
+        let epochs = checkpoint.history.len();
+        writeln!(log, "going on after epoch {epochs} of {}", recipe.epochs)
+            .map_err(FitError::Log)?;
         let recorder = BinBytesRecorder::<FullPrecisionSettings>::default();
         let record = recorder.load(checkpoint.optimiser, device)?;
         Ok(Self {
@@ -254,7 +233,11 @@ impl<'a, B: AutodiffBackend<InnerBackend: Kernels + Transforms> + Kernels + Loss
             .is_some_and(|best| self.history.len() - best.epoch >= self.recipe.patience)
     }
 
-    fn train_epoch(&mut self, batches: &Batches<'_, B::InnerBackend>) -> Result<Epoch, FitError> {
+    fn train_epoch(
+        &mut self,
+        batches: &Batches<'_, B::InnerBackend>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Epoch, FitError> {
         let recipe = self.recipe;
         let number = self.history.len() + 1;
         // Seeded by epoch, so that a resumed run draws what an unbroken one does.
@@ -267,6 +250,10 @@ impl<'a, B: AutodiffBackend<InnerBackend: Kernels + Transforms> + Kernels + Loss
         let (mut losses, mut norms) = (0.0, 0.0);
         let mut rate = 0.0;
         for (step, chosen) in order.chunks(recipe.batch).take(steps).enumerate() {
+            if stop() {
+                bar.finish_and_clear();
+                return Err(FitError::Stopped { epochs: number - 1 });
+            }
             let global = (number - 1) * steps + step;
             B::seed(&self.device, recipe.seed ^ ((global as u64) << 20));
             let stack = batches.gather(chosen);
@@ -353,50 +340,6 @@ impl<'a, B: AutodiffBackend<InnerBackend: Kernels + Transforms> + Kernels + Loss
             self.best = self.average.weights();
         }
     }
-}
-
-/// Mean volume Dice by patient and share of empty slices with a false tumour, at probability 0.5.
-pub fn validate<B: Kernels>(network: &Network<B>, batches: &Batches<'_, B>) -> (f64, f64) {
-    let mut volumes: Vec<Counts> = Vec::new();
-    let (mut empty, mut false_positive) = (0u32, 0u32);
-    let all: Vec<usize> = (0..batches.len()).collect();
-    for chosen in all.chunks(VALIDATION_BATCH) {
-        let stack = batches.gather(chosen);
-        let channels = stack.dims()[1] - 1;
-        let truth = stack.clone().narrow(1, channels, 1).into_data();
-        let logits = network.forward(stack.narrow(1, 0, channels)).into_data();
-        let truth: Vec<bool> = truth.iter::<f32>().map(|t| t >= 0.5).collect();
-        let predicted: Vec<bool> = logits.iter::<f32>().map(|x| x >= 0.0).collect();
-        let plane = truth.len() / chosen.len();
-        let slices = predicted.chunks(plane).zip(truth.chunks(plane));
-        for (&slice, (predicted, truth)) in chosen.iter().zip(slices) {
-            let counts = counts(predicted, truth);
-            let patient = batches.patient(slice);
-            volumes.resize(volumes.len().max(patient + 1), Counts::default());
-            volumes[patient] += counts;
-            if counts.true_positive + counts.false_negative == 0 {
-                empty += 1;
-                false_positive += u32::from(counts.false_positive > 0);
-            }
-        }
-    }
-    let dice = volumes.iter().map(Counts::dice).sum::<f64>() / volumes.len() as f64;
-    let rate = f64::from(false_positive) / f64::from(empty.max(1));
-    (dice, rate)
-}
-
-fn counts(predicted: &[bool], truth: &[bool]) -> Counts {
-    let mut counts = Counts::default();
-    for (&predicted, &truth) in predicted.iter().zip(truth) {
-        let cell = match (predicted, truth) {
-            (true, true) => &mut counts.true_positive,
-            (true, false) => &mut counts.false_positive,
-            (false, true) => &mut counts.false_negative,
-            (false, false) => &mut counts.true_negative,
-        };
-        *cell += 1;
-    }
-    counts
 }
 
 /// The epoch with the highest validation Dice, the earliest of equals.

@@ -31,6 +31,9 @@ enum Command {
     Export(commands::export::ExportArgs),
     Evaluate(commands::evaluate::EvaluateArgs),
     Publish(commands::publish::PublishArgs),
+    Rollback(commands::rollback::RollbackArgs),
+    Train(commands::train::TrainArgs),
+    Submit(Box<commands::submit::SubmitArgs>),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +43,9 @@ fn main() -> ExitCode {
         Command::Export(args) => commands::export::run(&args),
         Command::Evaluate(args) => commands::evaluate::run(&args),
         Command::Publish(args) => commands::publish::run(&args),
+        Command::Rollback(args) => commands::rollback::run(&args),
+        Command::Train(args) => commands::train::run(&args),
+        Command::Submit(args) => commands::submit::run(&args),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error}");

@@ -5,37 +5,22 @@
 //! pointer and decides anew. What decides is a [`Judge`], who scores both models on the same
 //! validation patients; what a contract or a card says of scores decides nothing.
 
-use std::collections::HashMap;
+mod comparison;
+mod rollback;
+
 use std::fmt;
 
 use glioseg_shared::cloud::keys::{self, Channel, InvalidName, ModelVersion};
 use glioseg_shared::cloud::{Condition, ETag, Metadata, ObjectKey, Storage, StorageError};
-use glioseg_shared::model::{ModelError, Segmenter};
+use glioseg_shared::model::{Contract, ModelError, Segmenter};
 use glioseg_shared::registry::{self, ModelCard, ModelFile, Pointer, RegistryError, Serving};
+
+use comparison::Scoring;
+pub use comparison::{Judge, JudgeError, Scores};
+pub use rollback::{RollBackError, RolledBack, roll_back};
 
 /// How often a lost race is run again before it is called trouble.
 const ATTEMPTS: usize = 10;
-
-/// What a [`Judge`] could not do.
-pub type JudgeError = Box<dyn std::error::Error + Send + Sync>;
-
-/// Scores models, all of them on the same validation patients.
-///
-/// Any `Fn(&[u8]) -> Result<f64, JudgeError>` is one. It may take long, and blocks the thread that
-/// polls [`publish`].
-pub trait Judge: Sync {
-    /// The mean volume Dice of an ONNX file over the validation patients, in 0..=1.
-    ///
-    /// # Errors
-    /// Whatever keeps the model from being scored.
-    fn volume_dice(&self, onnx: &[u8]) -> Result<f64, JudgeError>;
-}
-
-impl<F: Fn(&[u8]) -> Result<f64, JudgeError> + Sync> Judge for F {
-    fn volume_dice(&self, onnx: &[u8]) -> Result<f64, JudgeError> {
-        self(onnx)
-    }
-}
 
 /// How to publish.
 #[derive(Clone, Copy)]
@@ -46,6 +31,8 @@ pub struct PublishOptions<'a> {
     pub force: bool,
     /// Who scores the model and the serving one, where the data is at hand.
     pub judge: Option<&'a dyn Judge>,
+    /// By how much the model's mean volume Dice must exceed that of the serving one, 0..=1.
+    pub margin: f64,
 }
 
 /// What became of the model. In every case its file and its card are in the store.
@@ -72,32 +59,13 @@ pub enum Outcome {
     },
 }
 
-/// Mean volume Dice over the same validation patients, in 0..=1.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Scores {
-    /// Of the model to be published.
-    pub candidate: f64,
-    /// Of the model that served.
-    pub serving: f64,
-}
-
 /// Why a model was not promoted.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Reason {
-    /// The serving model is better.
-    ServingScoresBetter(Scores),
+    /// The model is not better by the margin.
+    NotBetter(Scores),
     /// There is no data to score them on.
     NotScored,
-}
-
-impl fmt::Display for Scores {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "validation volume Dice {:.4}, the serving model {:.4}",
-            self.candidate, self.serving
-        )
-    }
 }
 
 impl fmt::Display for Outcome {
@@ -116,7 +84,7 @@ impl fmt::Display for Outcome {
                 let (channel, version) = (&serving.channel, &serving.model.version);
                 write!(f, "channel {channel} keeps serving {version}: ")?;
                 match reason {
-                    Reason::ServingScoresBetter(scores) => scores.fmt(f),
+                    Reason::NotBetter(scores) => scores.fmt(f),
                     Reason::NotScored => f.write_str("without data neither model can be scored"),
                 }
             }
@@ -151,6 +119,18 @@ pub enum PublishError {
         /// Why.
         source: JudgeError,
     },
+    /// The two models were not scored on the same patients.
+    #[error(
+        "models {candidate} and {serving} were scored on {patients:?} patients: nothing can be compared"
+    )]
+    Unpaired {
+        /// The model to be published.
+        candidate: String,
+        /// The model that serves.
+        serving: String,
+        /// Numbers of patients.
+        patients: [usize; 2],
+    },
     /// Others kept writing the same objects.
     #[error("{key} was changed by others {ATTEMPTS} times in a row")]
     Contended {
@@ -177,10 +157,48 @@ impl From<StorageError> for PublishError {
     }
 }
 
-/// Publishes a model, and promotes it to its channel unless the serving model scores better.
+/// The card of a model file whose contract this is.
+#[must_use]
+pub fn card_of(version: &ModelVersion, onnx: &[u8], contract: &Contract) -> ModelCard {
+    ModelCard {
+        model: ModelFile::of(version, onnx),
+        licence: contract.licence.clone(),
+        notice: contract.notice.clone(),
+        contract: contract.clone(),
+    }
+}
+
+/// A model whose file and card are in the store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stored {
+    /// The file.
+    pub model: ModelFile,
+    /// What it says of itself.
+    pub contract: Contract,
+}
+
+/// Writes a model's file and its card into the store and leaves it at that: no channel serves it.
+///
+/// # Errors
+/// [`PublishError`]. Nothing is written for a file that cannot be served.
+pub async fn store(onnx: &[u8], storage: &impl Storage) -> Result<Stored, PublishError> {
+    // Made ready only to see that it can be: a file that does not serve is not published.
+    let contract = Segmenter::from_onnx(onnx)?.contract().clone();
+    let version = ModelVersion::parse(&contract.model_version)?;
+    let card = card_of(&version, onnx, &contract);
+    write_once(storage, &keys::model_onnx(&version), onnx).await?;
+    let card_key = keys::model_card(&version);
+    write_once(storage, &card_key, &registry::to_json(&card, &card_key)?).await?;
+    Ok(Stored {
+        model: card.model,
+        contract,
+    })
+}
+
+/// Publishes a model, and promotes it to its channel if it scores better than the serving one by the margin.
 ///
 /// The first model of a channel is promoted as it is; a later one needs a judge or force. Of equal
-/// scores the newer model wins.
+/// scores, at a margin of 0, the newer model wins.
 ///
 /// # Errors
 /// [`PublishError`]. Nothing is written for a file that cannot be served, and the pointer is
@@ -190,19 +208,7 @@ pub async fn publish(
     storage: &impl Storage,
     options: PublishOptions<'_>,
 ) -> Result<Outcome, PublishError> {
-    // Made ready only to see that it can be: a file that does not serve is not published.
-    let contract = Segmenter::from_onnx(onnx)?.contract().clone();
-    let version = ModelVersion::parse(&contract.model_version)?;
-    let model = ModelFile::of(&version, onnx);
-    let card = ModelCard {
-        model: model.clone(),
-        licence: contract.licence.clone(),
-        notice: contract.notice.clone(),
-        contract: contract.clone(),
-    };
-    write_once(storage, &keys::model_onnx(&version), onnx).await?;
-    let card_key = keys::model_card(&version);
-    write_once(storage, &card_key, &registry::to_json(&card, &card_key)?).await?;
+    let Stored { model, contract } = store(onnx, storage).await?;
 
     let mut scoring = Scoring::default();
     let mut attempted: Option<(Pointer, Option<Scores>)> = None;
@@ -238,14 +244,20 @@ pub async fn publish(
                     judge: Some(judge), ..
                 },
             ) => {
-                let scores = Scores {
-                    candidate: scoring.score(judge, &model, onnx)?,
-                    serving: scoring.score_stored(judge, &serving.model, storage).await?,
-                };
-                if scores.serving > scores.candidate {
+                let candidate = scoring.score(judge, &model, onnx)?;
+                let stored = scoring.score_stored(judge, &serving.model, storage).await?;
+                let scores =
+                    Scores::compare(&candidate, &stored, options.margin).ok_or_else(|| {
+                        PublishError::Unpaired {
+                            candidate: model.version.clone(),
+                            serving: serving.model.version.clone(),
+                            patients: [candidate.len(), stored.len()],
+                        }
+                    })?;
+                if !scores.promote() {
                     return Ok(Outcome::KeptNotPromoted {
                         serving: serving.clone(),
-                        reason: Reason::ServingScoresBetter(scores),
+                        reason: Reason::NotBetter(scores),
                     });
                 }
                 Some(scores)
@@ -317,46 +329,4 @@ async fn write_once(
 
 fn is_lost_race(error: &StorageError) -> bool {
     error.is_precondition_failed() || matches!(error, StorageError::Conflict { .. })
-}
-
-/// Scores by the SHA-256 of the model file: a lost race scores nothing twice.
-#[derive(Default)]
-struct Scoring {
-    by_sha256: HashMap<String, f64>,
-}
-
-impl Scoring {
-    fn score(
-        &mut self,
-        judge: &dyn Judge,
-        model: &ModelFile,
-        onnx: &[u8],
-    ) -> Result<f64, PublishError> {
-        if let Some(&score) = self.by_sha256.get(&model.onnx_sha256) {
-            return Ok(score);
-        }
-        let failed = |source| PublishError::Judge {
-            version: model.version.clone(),
-            source,
-        };
-        let score = judge.volume_dice(onnx).map_err(failed)?;
-        if !(0.0..=1.0).contains(&score) {
-            return Err(failed(format!("{score} is no Dice coefficient").into()));
-        }
-        self.by_sha256.insert(model.onnx_sha256.clone(), score);
-        Ok(score)
-    }
-
-    async fn score_stored(
-        &mut self,
-        judge: &dyn Judge,
-        model: &ModelFile,
-        storage: &impl Storage,
-    ) -> Result<f64, PublishError> {
-        if let Some(&score) = self.by_sha256.get(&model.onnx_sha256) {
-            return Ok(score);
-        }
-        let onnx = registry::fetch_model(storage, model).await?;
-        self.score(judge, model, &onnx)
-    }
 }

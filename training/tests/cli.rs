@@ -33,7 +33,7 @@ use tempfile::TempDir;
 use threshold_model::threshold_model;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_glioseg-train");
-const COMMANDS: [&str; 5] = ["split", "fit", "export", "evaluate", "publish"];
+const COMMANDS: [&str; 6] = ["split", "fit", "export", "evaluate", "publish", "train"];
 
 /// Slices of each patient, and pixels a side.
 const SLICES: usize = 3;
@@ -358,7 +358,7 @@ fn what_cannot_be_trained_is_refused_by_its_flag() {
     let study = Study::phantoms();
     for (flag, value) in [
         ("--batch", "0"),
-        ("--epochs", "0"),
+        ("--epochs", "-1"),
         ("--crop", "33"),
         ("--crop", "0"),
         ("--crop", "512"),

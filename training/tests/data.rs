@@ -11,7 +11,7 @@ use glioseg_shared::imaging::{
     Intensity, Limits, Mask, Slice, encode_mask_tiff, encode_slice_tiff,
 };
 use glioseg_training::data::cache::Origin;
-use glioseg_training::data::{Cache, DataError, Dataset, Split};
+use glioseg_training::data::{Cache, CachedPatient, DataError, Dataset, Split};
 use tempfile::TempDir;
 use tiff::encoder::{TiffEncoder, colortype};
 
@@ -200,6 +200,61 @@ fn refuses_slices_and_masks_that_do_not_pair_up() {
 }
 
 #[cfg(unix)]
+#[test]
+fn leaves_out_what_is_amiss_with_single_slices() {
+    let root = study();
+    let path = |name: &str| root.path().join(name);
+    assert_eq!(Dataset::open_skipping(root.path()).unwrap().1.len(), 0);
+    fs::remove_file(path("TCGA_CS_1/TCGA_CS_1_1_mask.tif")).unwrap();
+    fs::remove_file(path("TCGA_CS_1/TCGA_CS_1_2.tif")).unwrap();
+    fs::write(path("loose.tif"), "").unwrap();
+    fs::create_dir(path("empty")).unwrap();
+    let (dataset, left_out) = Dataset::open_skipping(root.path()).unwrap();
+    let said: Vec<_> = left_out.iter().map(ToString::to_string).collect();
+    assert_eq!(said.len(), 4, "{said:?}");
+    let part = [
+        "TCGA_CS_1_1.tif: no mask",
+        "_2_mask.tif: a mask without",
+        "loose.tif",
+        "empty: no slices",
+    ];
+    assert_says(&said.join("\n"), &part);
+    assert_eq!((dataset.patients().len(), dataset.files()), (2, 2));
+
+    // What can be decoded is, and the rest is named and can be taken out.
+    fs::write(path("other/other_3.tif"), "no image").unwrap();
+    let other = dataset.patient("other").unwrap();
+    let (decoded, faults) = CachedPatient::decode_skipping(other, &Limits::default());
+    assert_eq!((decoded.slices.len(), faults.len()), (0, 1));
+    assert_says(&faults[0].1.to_string(), &["other_3.tif"]);
+    let sound = dataset.without(&[faults[0].0.clone()]);
+    assert_eq!((sound.patients().len(), sound.files()), (1, 1));
+
+    // Where nothing is left there is no data set.
+    fs::remove_dir_all(path("other")).unwrap();
+    fs::remove_file(path("TCGA_CS_1/TCGA_CS_1_10.tif")).unwrap();
+    let error = Dataset::open_skipping(root.path()).unwrap_err().to_string();
+    assert_says(&error, &["no patients"]);
+}
+
+#[test]
+fn a_split_is_restricted_to_the_patients_that_are_there() {
+    let root = study();
+    let dataset = Dataset::open(root.path()).unwrap();
+    let split = |validation: &str| {
+        let json = format!(
+            r#"{{"train":["TCGA_CS_1","gone"],"validation":["{validation}"],"test":["gone too"]}}"#
+        );
+        Split::from_json(json.as_bytes()).unwrap()
+    };
+    let (restricted, left_out) = split("other").restrict(&dataset).unwrap();
+    assert_eq!(restricted.train, ["TCGA_CS_1"]);
+    assert_eq!(restricted.test, [""; 0]);
+    assert_eq!(left_out, ["gone", "gone too"]);
+    let error = split("stranger").restrict(&dataset).unwrap_err();
+    assert_says(&error.to_string(), &["validation names no patient"]);
+}
+
 #[test]
 fn refuses_names_that_no_split_can_spell() {
     use std::os::unix::ffi::OsStrExt;

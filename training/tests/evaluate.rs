@@ -19,7 +19,7 @@ use glioseg_shared::model::Segmenter;
 use glioseg_shared::scoring::{Estimate, PatientScore};
 use glioseg_training::data::{CachedPatient, DataError, Dataset, Split};
 use glioseg_training::evaluate::studies::{Part, decoded, phantoms};
-use glioseg_training::evaluate::{EvaluateError, Evaluation, Exhibit, evaluate, mean_volume_dice};
+use glioseg_training::evaluate::{EvaluateError, Evaluation, Exhibit, evaluate, volume_dice};
 use glioseg_training::publish::Judge;
 use glioseg_training::report::{Report, ReportError, SplitPart, Subject};
 use serde_json::{Value, json};
@@ -266,16 +266,22 @@ fn what_cannot_be_scored_is_named() {
 }
 
 #[test]
-fn the_mean_volume_dice_judges_a_model_for_publishing() {
+fn the_volume_dice_of_each_patient_judges_a_model_for_publishing() {
     let studies = studies();
-    let judge: &dyn Judge = &|onnx: &[u8]| Ok(mean_volume_dice(onnx, given(&studies))?);
-    let score = judge.volume_dice(&model()).unwrap();
-    assert!((score - (4.0 / 11.0 + 8.0 / 14.0) / 2.0).abs() < 1e-12);
+    let judge: &dyn Judge = &|onnx: &[u8]| Ok(volume_dice(onnx, given(&studies))?);
+    let close = |scores: Vec<f64>, expected: [f64; 2]| {
+        let all = scores.iter().zip(expected);
+        scores.len() == 2 && all.into_iter().all(|(s, e)| (s - e).abs() < 1e-12)
+    };
+    let scores = judge.volume_dice(&model()).unwrap();
+    assert!(close(scores, [4.0 / 11.0, 8.0 / 14.0]));
     // Everything is brighter than 0.2: 16 x 16 pixels are found on each of the slices.
     let bright = threshold_model("tiny-2", 0.2, SIDE as u32, Vec::new());
     let worse = judge.volume_dice(&bright).unwrap();
-    let expected = (8.0 / (3.0 * 256.0 + 4.0) + 20.0 / (2.0 * 256.0 + 10.0)) / 2.0;
-    assert!((worse - expected).abs() < 1e-12, "{worse}");
+    assert!(close(
+        worse,
+        [8.0 / (3.0 * 256.0 + 4.0), 20.0 / (2.0 * 256.0 + 10.0)]
+    ));
     assert!(judge.volume_dice(b"no model").is_err());
 }
 

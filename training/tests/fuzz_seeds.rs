@@ -7,13 +7,5 @@ mod split;
 
 #[test]
 fn splits() {
-    let fuzz = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
-    let seeds = std::fs::read_dir(fuzz.join("seeds/split")).unwrap();
-    let found = std::fs::read_dir(fuzz.join("found/split"));
-    for entry in seeds.chain(found.into_iter().flatten()) {
-        let path = entry.unwrap().path();
-        // Shown only when the test fails: the last line names the input.
-        println!("{}", path.display());
-        split::read(&std::fs::read(&path).unwrap());
-    }
+    glioseg_test_support::fuzz::replay("split", split::read);
 }

@@ -11,17 +11,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use glioseg_shared::cloud::keys::{self, Channel, ModelVersion};
-use glioseg_shared::cloud::{
-    Condition, ETag, FolderStorage, Head, Metadata, Object, ObjectKey, Page, Storage, StorageError,
-};
+use glioseg_shared::cloud::{Condition, FolderStorage, Metadata, ObjectKey, Page, Storage};
 use glioseg_shared::digest::sha256_hex;
 use glioseg_shared::imaging::{CHANNELS, Intensity, Mask, Slice};
 use glioseg_shared::model::Segmenter;
 use glioseg_shared::model::contract::Score;
 use glioseg_shared::registry::{ModelCard, Pointer, RegistryError, read_pointer};
 use glioseg_shared::scoring::{Counts, PatientScore, SliceScore, Summary};
+use glioseg_test_support::hooked::{Call, Hooked, overtaken};
 use glioseg_training::publish::{
-    Judge, JudgeError, Outcome, PublishError, PublishOptions, Reason, Scores, publish,
+    Judge, JudgeError, Outcome, PublishError, PublishOptions, Reason, Scores, publish, store,
 };
 use s3_server::S3Server;
 use threshold_model::threshold_model;
@@ -51,10 +50,10 @@ fn study() -> (Slice, Mask) {
 }
 
 /// Scores a model by running it, as the command does on the validation patients.
-fn judge(onnx: &[u8]) -> Result<f64, JudgeError> {
+fn judge(onnx: &[u8]) -> Result<Vec<f64>, JudgeError> {
     let (slice, truth) = study();
     let segmentation = Segmenter::from_onnx(onnx)?.segment(&slice)?;
-    Ok(Counts::of(&segmentation.mask, &truth)?.dice())
+    Ok(vec![Counts::of(&segmentation.mask, &truth)?.dice()])
 }
 
 /// A model file that marks what is brighter than `level` (0..=1) on FLAIR, and whose contract
@@ -95,6 +94,7 @@ async fn publish_as(
         channel: &channel,
         force,
         judge,
+        margin: 0.0,
     };
     publish(onnx, storage, options).await
 }
@@ -127,7 +127,7 @@ fn scores_of(outcome: Outcome) -> Scores {
             ..
         }
         | Outcome::KeptNotPromoted {
-            reason: Reason::ServingScoresBetter(scores),
+            reason: Reason::NotBetter(scores),
             ..
         } => scores,
         other => panic!("{other:?}"),
@@ -222,13 +222,10 @@ async fn the_better_model_serves(storage: &impl Storage) {
             .unwrap(),
     );
     // Marking the brain of 144 pixels for the tumour of 16 gives 2*16 / (144+16).
-    assert_eq!(
-        scores,
-        Scores {
-            candidate: 0.2,
-            serving: 0.0
-        }
-    );
+    assert_eq!((scores.candidate, scores.serving), (0.2, 0.0));
+    assert_eq!(scores.patients, 1);
+    // Of a single patient every resample is the same.
+    assert_eq!((scores.difference.low, scores.difference.high), (0.2, 0.2));
     let pointer = serving(storage).await;
     assert_eq!(pointer.model.version, "middle");
     assert_eq!(pointer.previous.unwrap().version, "worst");
@@ -239,13 +236,8 @@ async fn the_better_model_serves(storage: &impl Storage) {
         .await
         .unwrap();
     assert!(outcome.to_string().contains("keeps serving best"));
-    assert_eq!(
-        scores_of(outcome),
-        Scores {
-            candidate: 0.2,
-            serving: 1.0
-        }
-    );
+    let scores = scores_of(outcome);
+    assert_eq!((scores.candidate, scores.serving), (0.2, 1.0));
     assert_eq!(serving(storage).await, pointer);
 
     // It is stored nonetheless, and can be made to serve; of equal models the newer serves.
@@ -365,7 +357,7 @@ async fn trouble_leaves_the_pointer_alone(storage: &impl Storage) {
     judged(storage, &model("v1", WORST, false)).await.unwrap();
     let pointer = serving(storage).await;
     let broken = |_: &[u8]| Err(JudgeError::from("no patients"));
-    let absurd = |_: &[u8]| Ok(f64::NAN);
+    let absurd = |_: &[u8]| Ok(vec![0.5, f64::NAN]);
     let judges: [&dyn Judge; 2] = [&broken, &absurd];
     for judge in judges {
         let onnx = model("v2", BEST, false);
@@ -376,6 +368,53 @@ async fn trouble_leaves_the_pointer_alone(storage: &impl Storage) {
         assert!(!error.is_retryable());
         assert_eq!(serving(storage).await, pointer);
     }
+}
+
+async fn a_margin_keeps_what_is_hardly_better_from_serving(storage: &impl Storage) {
+    judged(storage, &model("worst", WORST, false))
+        .await
+        .unwrap();
+    let channel = fast();
+    let with = |margin| PublishOptions {
+        channel: &channel,
+        force: false,
+        judge: Some(&judge),
+        margin,
+    };
+    let middle = model("middle", MIDDLE, false);
+    let outcome = publish(&middle, storage, with(0.25)).await.unwrap();
+    assert!(outcome.to_string().contains("margin 0.25"), "{outcome}");
+    assert!(scores_of(outcome).margin == 0.25);
+    assert_eq!(serving_version(storage).await, "worst");
+    publish(&middle, storage, with(0.2)).await.unwrap();
+    assert_eq!(serving_version(storage).await, "middle");
+
+    // Scores of other patients cannot be paired.
+    let first = std::sync::atomic::AtomicBool::new(true);
+    let uneven = |_: &[u8]| {
+        let patients = 1 + usize::from(first.swap(false, Ordering::Relaxed));
+        Ok(vec![0.5; patients])
+    };
+    let options = PublishOptions {
+        judge: Some(&uneven),
+        ..with(0.0)
+    };
+    let best = model("best", BEST, false);
+    let error = publish(&best, storage, options).await.unwrap_err();
+    assert!(matches!(error, PublishError::Unpaired { .. }), "{error}");
+    assert_eq!(serving_version(storage).await, "middle");
+}
+
+async fn a_model_is_stored_without_serving(storage: &impl Storage) {
+    let onnx = model("v1", BEST, false);
+    let stored = store(&onnx, storage).await.unwrap();
+    assert_eq!(stored.model.onnx_sha256, sha256_hex(&onnx));
+    let page = storage.list("", None, 10).await.unwrap();
+    let keys: Vec<_> = page.entries.iter().map(|e| e.key.as_str()).collect();
+    assert_eq!(keys, ["models/v1/model.json", "models/v1/model.onnx"]);
+    // Whoever publishes it later finds it there.
+    publish_as(storage, &onnx, false, None).await.unwrap();
+    assert_eq!(serving(storage).await.model, stored.model);
 }
 
 async fn of_models_published_at_once_the_best_serves(storage: Arc<impl Storage + 'static>) {
@@ -445,6 +484,18 @@ macro_rules! publishes_rightly {
                 super::trouble_leaves_the_pointer_alone(&storage).await;
             }
 
+            #[tokio::test]
+            async fn a_margin_keeps_what_is_hardly_better_from_serving() {
+                let (storage, _keep) = $open.await;
+                super::a_margin_keeps_what_is_hardly_better_from_serving(&storage).await;
+            }
+
+            #[tokio::test]
+            async fn a_model_is_stored_without_serving() {
+                let (storage, _keep) = $open.await;
+                super::a_model_is_stored_without_serving(&storage).await;
+            }
+
             #[tokio::test(flavor = "multi_thread")]
             async fn of_models_published_at_once_the_best_serves() {
                 let (storage, _keep) = $open.await;
@@ -464,89 +515,11 @@ publishes_rightly!(in_a_bucket, async {
     (server.storage(Some("team/gliomas")), server)
 });
 
-/// What meets the first write of the pointer.
-enum Mishap {
-    /// Somebody else publishes this model just before it.
-    Overtaken(Vec<u8>),
-    /// It happens, but the answer is lost, and the repetition is refused.
-    AnswerLost,
-    /// The pointer is written by others before every attempt.
-    Contended,
-}
-
-struct Unlucky {
-    folder: FolderStorage,
-    mishap: Mishap,
-    pointer_writes: AtomicUsize,
-}
-
-impl Unlucky {
-    fn new(folder: FolderStorage, mishap: Mishap) -> Self {
-        Self {
-            folder,
-            mishap,
-            pointer_writes: AtomicUsize::new(0),
-        }
-    }
-}
-
-impl Storage for Unlucky {
-    async fn get(&self, key: &ObjectKey, max_bytes: u64) -> Result<Object, StorageError> {
-        self.folder.get(key, max_bytes).await
-    }
-
-    async fn get_if_changed(
-        &self,
-        key: &ObjectKey,
-        known: &ETag,
-        max_bytes: u64,
-    ) -> Result<Option<Object>, StorageError> {
-        self.folder.get_if_changed(key, known, max_bytes).await
-    }
-
-    async fn put(
-        &self,
-        key: &ObjectKey,
-        bytes: Vec<u8>,
-        condition: Condition,
-        metadata: &Metadata,
-    ) -> Result<ETag, StorageError> {
-        if *key == keys::channel_pointer(&fast()) {
-            let first = self.pointer_writes.fetch_add(1, Ordering::Relaxed) == 0;
-            let refused = || StorageError::PreconditionFailed {
-                key: key.to_string(),
-            };
-            match &self.mishap {
-                Mishap::Overtaken(onnx) if first => {
-                    publish_as(&self.folder, onnx, true, None).await.unwrap();
-                }
-                Mishap::AnswerLost if first => {
-                    self.folder.put(key, bytes, condition, metadata).await?;
-                    return Err(refused());
-                }
-                Mishap::Contended => return Err(refused()),
-                Mishap::Overtaken(_) | Mishap::AnswerLost => {}
-            }
-        }
-        self.folder.put(key, bytes, condition, metadata).await
-    }
-
-    async fn head(&self, key: &ObjectKey) -> Result<Head, StorageError> {
-        self.folder.head(key).await
-    }
-
-    async fn list(
-        &self,
-        prefix: &str,
-        after: Option<&ObjectKey>,
-        limit: usize,
-    ) -> Result<Page, StorageError> {
-        self.folder.list(prefix, after, limit).await
-    }
-
-    async fn delete(&self, key: &ObjectKey) -> Result<(), StorageError> {
-        self.folder.delete(key).await
-    }
+/// A store in a folder to which something happens when the pointer is written.
+fn hooked(folder: FolderStorage) -> (Hooked<FolderStorage>, impl Fn(&Call) -> bool + Send) {
+    let pointer = keys::channel_pointer(&fast());
+    let writes_pointer = move |call: &Call| call.is("put", &pointer);
+    (Hooked::new(folder), writes_pointer)
 }
 
 #[tokio::test]
@@ -555,7 +528,12 @@ async fn a_lost_race_is_decided_anew_without_scoring_twice() {
         let root = tempfile::tempdir().unwrap();
         let folder = FolderStorage::open(root.path()).unwrap();
         judged(&folder, &model("old", WORST, false)).await.unwrap();
-        let storage = Unlucky::new(folder, Mishap::Overtaken(model(overtaker, level, false)));
+        let (storage, writes_pointer) = hooked(folder.clone());
+        let other = model(overtaker, level, false);
+        storage.hook.before(writes_pointer, async move {
+            publish_as(&folder, &other, true, None).await.unwrap();
+            Ok(())
+        });
         let scored = AtomicUsize::new(0);
         let counting = |onnx: &[u8]| {
             scored.fetch_add(1, Ordering::Relaxed);
@@ -580,17 +558,26 @@ async fn a_write_whose_answer_was_lost_is_recognised() {
     let root = tempfile::tempdir().unwrap();
     let folder = FolderStorage::open(root.path()).unwrap();
     judged(&folder, &model("old", WORST, false)).await.unwrap();
-    let storage = Unlucky::new(folder, Mishap::AnswerLost);
+    let (storage, writes_pointer) = hooked(folder);
+    // The write happens, its answer is lost, and the repetition is refused.
+    let refused = overtaken(keys::channel_pointer(&fast()).as_str());
+    storage.hook.lose_answer(writes_pointer, refused);
     let outcome = judged(&storage, &model("new", BEST, false)).await.unwrap();
     assert!(matches!(outcome, Outcome::Promoted { .. }), "{outcome:?}");
-    assert_eq!(storage.pointer_writes.into_inner(), 1);
+    let pointer_write = format!("put {}", keys::channel_pointer(&fast()));
+    let changes = storage.hook.changes();
+    let writes = changes.iter().filter(|change| **change == pointer_write);
+    assert_eq!(writes.count(), 1, "{changes:?}");
 }
 
 #[tokio::test]
 async fn a_race_that_never_ends_is_given_up() {
     let root = tempfile::tempdir().unwrap();
     let folder = FolderStorage::open(root.path()).unwrap();
-    let storage = Unlucky::new(folder, Mishap::Contended);
+    let (storage, writes_pointer) = hooked(folder);
+    // Others write the pointer before every attempt.
+    let refuse = move |call: &Call| writes_pointer(call).then(|| overtaken(&call.key));
+    storage.hook.fail(refuse);
     let error = judged(&storage, &model("new", BEST, false))
         .await
         .unwrap_err();

@@ -10,8 +10,9 @@ use glioseg_training::data::dataset::Dataset;
 use glioseg_training::data::split::Split;
 use glioseg_training::evaluate::studies::{PHANTOM_SEEDS, Part, decoded, phantoms};
 use glioseg_training::report::{Report, SplitPart, Subject};
+use glioseg_training::run::data_name;
 
-use super::{Outcome, data_name, progress_bar, read_model};
+use super::{Outcome, progress_bar, read_model};
 use crate::DEFAULT_MODEL;
 
 /// Segment labelled slices through the inference code of the Lambdas, and score the masks.

@@ -5,15 +5,15 @@ use std::process::ExitCode;
 
 use burn::backend::Flex;
 use clap::Args;
-use glioseg_shared::model::contract::Provenance;
 use glioseg_training::checkpoint::Checkpoint;
 use glioseg_training::data::cache::CachedPatient;
 use glioseg_training::data::dataset::Dataset;
 use glioseg_training::data::split::Split;
 use glioseg_training::evaluate::studies::Part;
 use glioseg_training::package;
+use glioseg_training::run::{data_name, provenance, run_data, split_name};
 
-use super::{Outcome, data_name, decode, run_data, split_name, write_file};
+use super::{Outcome, decode, write_file};
 
 /// Write the best weights of a checkpoint as an ONNX model with its contract.
 ///
@@ -69,14 +69,11 @@ pub(crate) fn run(args: &ExportArgs) -> Outcome {
         let ids = part.of(&split).iter();
         Ok(ids.filter_map(|id| cache.patient(id).cloned()).collect())
     };
-    let provenance = Provenance {
-        data: data_name(&args.data, Some(&split)),
-        data_digest: dataset.select(&split.train)?.digest()?,
-        split: split_name(&args.split, args.fold),
-        split_digest: split.digest(),
-        seed: checkpoint.recipe.seed,
-        commit: args.commit.clone(),
-    };
+    let names = (
+        data_name(&args.data, Some(&split)),
+        split_name(&args.split, args.fold),
+    );
+    let provenance = provenance(&dataset, &split, names, &checkpoint.recipe, &args.commit)?;
     let validation = studies(Part::Validation)?;
     let contract = package::draft(&checkpoint.recipe, &args.name, provenance)?;
     let mut onnx = package::package::<Flex>(

@@ -4,9 +4,11 @@ pub(crate) mod evaluate;
 pub(crate) mod export;
 pub(crate) mod fit;
 pub(crate) mod publish;
+pub(crate) mod rollback;
 pub(crate) mod split;
+pub(crate) mod submit;
+pub(crate) mod train;
 
-use std::ffi::OsStr;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -14,7 +16,6 @@ use glioseg_shared::imaging::Limits;
 use glioseg_shared::model::{Contract, MAX_FILE_BYTES};
 use glioseg_training::data::cache::Cache;
 use glioseg_training::data::dataset::Dataset;
-use glioseg_training::data::split::Split;
 use glioseg_training::write_atomically;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -40,35 +41,6 @@ pub(crate) fn decode(dataset: &Dataset, folder: Option<&Path>) -> Result<Cache, 
     })?;
     bar.finish_and_clear();
     Ok(cache)
-}
-
-/// The patients that a run trains and validates on, and the digest of them and of the split that its checkpoint holds.
-pub(crate) fn run_data(
-    dataset: &Dataset,
-    split: &Split,
-) -> Result<(Dataset, String), CommandError> {
-    let patients = [split.train.as_slice(), &split.validation].concat();
-    let used = dataset.select(&patients)?;
-    let digest = format!("{} {}", used.digest()?, split.digest());
-    Ok((used, digest))
-}
-
-/// What the data are called: by their split, else by their folder.
-pub(crate) fn data_name(folder: &Path, split: Option<&Split>) -> String {
-    let named = split.map(|split| split.data_set.clone());
-    named.filter(|name| !name.is_empty()).unwrap_or_else(|| {
-        let whole = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-        let name = whole.file_name().unwrap_or(whole.as_os_str());
-        name.to_string_lossy().into_owned()
-    })
-}
-
-/// The split's file name, with the fold where one was left out.
-pub(crate) fn split_name(path: &Path, fold: Option<usize>) -> String {
-    let name = path
-        .file_name()
-        .map_or_else(|| path.to_string_lossy(), OsStr::to_string_lossy);
-    fold.map_or_else(|| name.to_string(), |fold| format!("{name}, fold {fold}"))
 }
 
 /// Reads a model file of at most [`MAX_FILE_BYTES`] that says what it is.

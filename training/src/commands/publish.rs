@@ -10,16 +10,18 @@ use glioseg_shared::imaging::Limits;
 use glioseg_shared::model::Contract;
 use glioseg_training::data::dataset::Dataset;
 use glioseg_training::data::split::Split;
-use glioseg_training::evaluate::mean_volume_dice;
+use glioseg_training::evaluate;
 use glioseg_training::evaluate::studies::decoded;
 use glioseg_training::publish::{Judge, JudgeError, PublishOptions, publish};
+use glioseg_training::settings::fraction;
 
 use super::{CommandError, Outcome, read_model};
 
 /// Publish a model, and let it serve if it is better than the one that serves.
 ///
 /// Writes models/VERSION/model.onnx and model.json, then moves models/CHANNEL/current.json. Both models are scored anew
-/// on the validation patients of the split, by mean volume Dice; what their cards claim decides nothing.
+/// on the validation patients of the split, by mean volume Dice; what their cards claim decides nothing. The difference
+/// is printed with its 95 % interval (paired bootstrap over patients); what decides is the difference and --margin.
 #[derive(Args, Debug)]
 pub(crate) struct PublishArgs {
     /// Model file.
@@ -35,6 +37,9 @@ pub(crate) struct PublishArgs {
     /// Folder of the data that both models are scored on.
     #[arg(long, requires = "split")]
     data: Option<PathBuf>,
+    /// Mean volume Dice by which the model must be better to serve.
+    #[arg(long, default_value_t = 0.0, value_parser = fraction)]
+    margin: f64,
     /// Split with the validation patients.
     #[arg(long, requires = "data")]
     split: Option<PathBuf>,
@@ -61,11 +66,11 @@ pub(crate) fn run(args: &PublishArgs) -> Outcome {
         }
         _ => None,
     };
-    let score = |onnx: &[u8]| -> Result<f64, JudgeError> {
+    let score = |onnx: &[u8]| -> Result<Vec<f64>, JudgeError> {
         let dataset = validation
             .as_ref()
             .ok_or("no validation patients are given")?;
-        Ok(mean_volume_dice(
+        Ok(evaluate::volume_dice(
             onnx,
             decoded(dataset, &Limits::default()),
         )?)
@@ -75,6 +80,7 @@ pub(crate) fn run(args: &PublishArgs) -> Outcome {
         channel: &args.channel,
         force: args.force,
         judge,
+        margin: args.margin,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use clap::Args;
 use glioseg_training::data::dataset::Dataset;
 use glioseg_training::data::split::Split;
+use glioseg_training::run::data_name;
 
-use super::{Outcome, data_name, decode};
+use super::{Outcome, decode};
 
 /// Split the patients of a data set into training, validation and test, and into folds.
 ///

@@ -63,6 +63,50 @@ impl CachedPatient {
         decode_patient(patient, limits, &|| ())
     }
 
+    /// Decodes what can be decoded of a patient's files, past any cache, and returns the others with what is wrong.
+    #[must_use]
+    pub fn decode_skipping(
+        patient: &Patient,
+        limits: &Limits,
+    ) -> (Self, Vec<(SliceFiles, DataError)>) {
+        let decoded: Vec<_> = patient
+            .slices
+            .par_iter()
+            .map(|files| decode_pair(files, limits))
+            .collect();
+        let mut cached = Self::empty(&patient.id, decoded.len());
+        let mut left_out = Vec::new();
+        for (files, pages) in patient.slices.iter().zip(decoded) {
+            match pages {
+                Ok(pages) => cached.push(files, pages),
+                Err(error) => left_out.push((files.clone(), error)),
+            }
+        }
+        (cached, left_out)
+    }
+
+    fn empty(id: &str, room: usize) -> Self {
+        Self {
+            id: id.to_owned(),
+            names: Vec::with_capacity(room),
+            slices: Vec::with_capacity(room),
+            masks: Vec::with_capacity(room),
+        }
+    }
+
+    /// Adds the pages of an image and its mask.
+    fn push(&mut self, files: &SliceFiles, (slices, masks): (Vec<Slice>, Vec<Mask>)) {
+        if slices.len() == 1 {
+            self.names.push(files.name.clone());
+        } else {
+            let pages = 1..=slices.len();
+            self.names
+                .extend(pages.map(|page| format!("{}#{page}", files.name)));
+        }
+        self.slices.extend(slices);
+        self.masks.extend(masks);
+    }
+
     /// Number of slices, and of slices with tumour.
     #[must_use]
     pub fn summary(&self) -> PatientSummary {
@@ -324,23 +368,9 @@ fn decode_patient(
             Ok(pages)
         })
         .collect::<Result<Vec<_>, DataError>>()?;
-    let mut cached = CachedPatient {
-        id: patient.id.clone(),
-        names: Vec::with_capacity(decoded.len()),
-        slices: Vec::with_capacity(decoded.len()),
-        masks: Vec::with_capacity(decoded.len()),
-    };
-    for (files, (slices, masks)) in patient.slices.iter().zip(decoded) {
-        if slices.len() == 1 {
-            cached.names.push(files.name.clone());
-        } else {
-            let pages = 1..=slices.len();
-            cached
-                .names
-                .extend(pages.map(|page| format!("{}#{page}", files.name)));
-        }
-        cached.slices.extend(slices);
-        cached.masks.extend(masks);
+    let mut cached = CachedPatient::empty(&patient.id, decoded.len());
+    for (files, pages) in patient.slices.iter().zip(decoded) {
+        cached.push(files, pages);
     }
     Ok(cached)
 }

@@ -59,6 +59,25 @@ impl Dataset {
     /// [`DataError`] naming the file, when a folder cannot be read, holds no patients or a patient without slices, when
     /// a slice and its mask are not both there exactly once, or when a file is larger than [`MAX_FILE_BYTES`].
     pub fn open(root: &Path) -> Result<Self, DataError> {
+        Self::list(root, &mut Err)
+    }
+
+    /// Lists the patients as [`Dataset::open`] does, but leaves out what is amiss with a single slice or patient:
+    /// images and masks that have no partner, files that are too large, patients without a slice. Returns what was
+    /// left out, and why.
+    ///
+    /// # Errors
+    /// [`DataError`], when a folder cannot be read or nothing is left.
+    pub fn open_skipping(root: &Path) -> Result<(Self, Vec<DataError>), DataError> {
+        let mut left_out = Vec::new();
+        let dataset = Self::list(root, &mut |fault| {
+            left_out.push(fault);
+            Ok(())
+        })?;
+        Ok((dataset, left_out))
+    }
+
+    fn list(root: &Path, fault: OnFault<'_>) -> Result<Self, DataError> {
         let archive = root.join(ARCHIVE_FOLDER);
         let root = if archive.is_dir() {
             archive
@@ -73,19 +92,22 @@ impl Dataset {
             return Err(DataError::NotAFolder { path: root });
         }
         let mut patients = Vec::new();
-        let mut loose = None;
+        let mut loose = Vec::new();
         for entry in list(&root)? {
             if entry.is_folder {
-                patients.push(Patient {
-                    slices: slices(&entry.path)?,
-                    id: entry.name,
-                });
+                let slices = slices(&entry.path, fault)?;
+                if !slices.is_empty() {
+                    patients.push(Patient {
+                        slices,
+                        id: entry.name,
+                    });
+                }
             } else if image_stem(&entry.name).is_some() {
-                loose.get_or_insert(entry.path);
+                loose.push(entry.path);
             }
         }
-        if let Some(path) = loose {
-            return Err(DataError::LooseImage { path });
+        for path in loose {
+            fault(DataError::LooseImage { path })?;
         }
         if patients.is_empty() {
             return Err(DataError::NoPatients { path: root });
@@ -140,6 +162,17 @@ impl Dataset {
                 .cloned()
                 .collect(),
         })
+    }
+
+    /// The data set without these slices, and without the patients that have no other.
+    #[must_use]
+    pub fn without(&self, slices: &[SliceFiles]) -> Self {
+        let mut left = self.clone();
+        for patient in &mut left.patients {
+            patient.slices.retain(|slice| !slices.contains(slice));
+        }
+        left.patients.retain(|patient| !patient.slices.is_empty());
+        left
     }
 
     /// SHA-256 of the contents and names of all files, as 64 hexadecimal digits.
@@ -238,8 +271,11 @@ fn list(folder: &Path) -> Result<Vec<Entry>, DataError> {
     Ok(entries)
 }
 
+/// Hears of each fault of a single slice or patient: an error ends the listing, otherwise the fault is left out.
+type OnFault<'a> = &'a mut dyn FnMut(DataError) -> Result<(), DataError>;
+
 /// The slices of a patient's folder, each with its mask.
-fn slices(folder: &Path) -> Result<Vec<SliceFiles>, DataError> {
+fn slices(folder: &Path, fault: OnFault<'_>) -> Result<Vec<SliceFiles>, DataError> {
     let mut images = Vec::new();
     let mut masks = BTreeMap::new();
     for entry in list(folder)?.into_iter().filter(|entry| !entry.is_folder) {
@@ -247,49 +283,52 @@ fn slices(folder: &Path) -> Result<Vec<SliceFiles>, DataError> {
             continue;
         };
         if entry.bytes > MAX_FILE_BYTES {
-            return Err(DataError::FileTooLarge {
+            fault(DataError::FileTooLarge {
                 path: entry.path,
                 bytes: entry.bytes,
                 allowed: MAX_FILE_BYTES,
-            });
+            })?;
+            continue;
         }
         if let Some(slice) = stem.strip_suffix(MASK_SUFFIX) {
             if let Some(other) = masks.insert(slice.to_owned(), entry.path.clone()) {
-                return Err(DataError::SameSliceTwice {
+                fault(DataError::SameSliceTwice {
                     path: entry.path,
                     other,
-                });
+                })?;
             }
         } else {
             images.push((stem.to_owned(), entry.path));
         }
     }
     if images.is_empty() && masks.is_empty() {
-        return Err(DataError::NoSlices {
+        fault(DataError::NoSlices {
             path: folder.to_owned(),
-        });
+        })?;
     }
     let mut slices: Vec<SliceFiles> = Vec::with_capacity(images.len());
     for (name, image) in images {
         if let Some(other) = slices.iter().find(|slice| slice.name == name) {
-            return Err(DataError::SameSliceTwice {
+            fault(DataError::SameSliceTwice {
                 path: image,
                 other: other.image.clone(),
-            });
+            })?;
+            continue;
         }
         let Some(mask) = masks.remove(&name) else {
-            return Err(DataError::MissingMask {
+            fault(DataError::MissingMask {
                 expected: beside(&image, &format!("{name}{MASK_SUFFIX}")),
                 path: image,
-            });
+            })?;
+            continue;
         };
         slices.push(SliceFiles { name, image, mask });
     }
-    if let Some((name, path)) = masks.pop_first() {
-        return Err(DataError::MaskWithoutSlice {
+    for (name, path) in masks {
+        fault(DataError::MaskWithoutSlice {
             expected: beside(&path, &name),
             path,
-        });
+        })?;
     }
     slices.sort_by(|a, b| natural_order(&a.name, &b.name).then_with(|| a.name.cmp(&b.name)));
     Ok(slices)

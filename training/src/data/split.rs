@@ -296,6 +296,28 @@ impl Split {
         }
     }
 
+    /// The split of the patients that the data set holds, and those of its patients that are left out.
+    ///
+    /// # Errors
+    /// [`SplitError::EmptyList`] where nobody is left to train or validate on, or in a fold.
+    pub fn restrict(mut self, dataset: &Dataset) -> Result<(Self, Vec<String>), SplitError> {
+        let mut left_out = Vec::new();
+        for patients in [&mut self.train, &mut self.validation, &mut self.test] {
+            patients.retain(|patient| {
+                let there = dataset.patient(patient).is_some();
+                if !there {
+                    left_out.push(patient.clone());
+                }
+                there
+            });
+        }
+        for fold in &mut self.folds {
+            fold.retain(|patient| dataset.patient(patient).is_some());
+        }
+        self.check()?;
+        Ok((self, left_out))
+    }
+
     /// The split whose validation patients are those of one fold (from 0), trained on the other folds.
     ///
     /// # Errors

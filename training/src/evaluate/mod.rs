@@ -114,21 +114,17 @@ pub fn evaluate<P: Borrow<CachedPatient>>(
     })
 }
 
-/// The mean volume Dice of an ONNX file over studies, 0..=1: what decides which of two models is
-/// the better one on the same validation patients.
+/// The volume Dice of an ONNX file on each study, 0..=1: what decides which of two models is the
+/// better one on the same validation patients.
 ///
 /// # Errors
 /// As [`evaluate`], and [`EvaluateError::Model`] for a file that is refused.
-pub fn mean_volume_dice<P: Borrow<CachedPatient>>(
+pub fn volume_dice<P: Borrow<CachedPatient>>(
     onnx: &[u8],
     studies: impl IntoIterator<Item = Result<P, DataError>>,
-) -> Result<f64, EvaluateError> {
+) -> Result<Vec<f64>, EvaluateError> {
     let evaluation = evaluate(&Segmenter::from_onnx(onnx)?, studies, |_| ())?;
-    evaluation
-        .summary
-        .volume_dice_mean
-        .map(|estimate| estimate.value)
-        .ok_or(EvaluateError::NoPatients)
+    Ok(evaluation.volume_dice().map(|(_, dice)| dice).collect())
 }
 
 impl Evaluation {

@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
 use glioseg_shared::imaging::overlay::{self, Picture, SizeDiffers};
 use glioseg_shared::imaging::{
     CHANNELS, Channel, Intensity, ProbabilityMap, Slice, encode_rgb_png,
 };
+use glioseg_shared::page::png_address;
 use glioseg_shared::scoring::Estimate;
 
 use super::headline::dice;
@@ -14,7 +14,7 @@ use crate::evaluate::Exhibit;
 
 const BINS: usize = 20;
 
-/// The three pictures of a slice, as data URIs.
+/// The three pictures of a slice, as addresses of images.
 pub(super) struct Views {
     pub(super) flair: String,
     pub(super) outlines: String,
@@ -31,9 +31,9 @@ impl Views {
             ..
         } = exhibit;
         Ok(Self {
-            flair: data_uri(&Picture::grey(slice, Channel::Flair)),
-            outlines: data_uri(&overlay::outlines(slice, truth, prediction)?),
-            heatmap: data_uri(&overlay::heatmap(slice, probability)?),
+            flair: address(&Picture::grey(slice, Channel::Flair)),
+            outlines: address(&overlay::outlines(slice, truth, prediction)?),
+            heatmap: address(&overlay::heatmap(slice, probability)?),
         })
     }
 }
@@ -46,12 +46,15 @@ pub(super) fn heat_scale() -> String {
     let black = black.expect("every pixel of the strip has its channels");
     let ramp = ProbabilityMap::new(STEPS, 1, ramp).expect("every pixel of the strip has a value");
     let strip = overlay::heatmap(&black, &ramp).expect("both are strips of one size");
-    data_uri(&strip)
+    address(&strip)
 }
 
-fn data_uri(picture: &Picture) -> String {
-    let png = encode_rgb_png(picture.width(), picture.height(), picture.pixels());
-    format!("data:image/png;base64,{}", BASE64_STANDARD.encode(png))
+fn address(picture: &Picture) -> String {
+    png_address(&encode_rgb_png(
+        picture.width(),
+        picture.height(),
+        picture.pixels(),
+    ))
 }
 
 /// A mark at the value and a line over its interval, on a scale from 0 to 1.

@@ -1,9 +1,9 @@
 //! The page for people: one file, without scripts, that asks for nothing from anywhere.
 
-use std::fmt::{self, Display, Write as _};
+use std::fmt::Write as _;
 
-use glioseg_shared::imaging::overlay::{BOTH, Colour, PREDICTION, TRUTH};
-use glioseg_shared::model::contract::NOTICE;
+use glioseg_shared::imaging::overlay::{BOTH, PREDICTION, TRUTH};
+use glioseg_shared::page::{self, Page, Text, swatch};
 use glioseg_shared::scoring::SliceScore;
 
 use super::figures::{Views, heat_scale, histogram, interval_bar};
@@ -11,8 +11,6 @@ use super::headline::{dice, headlines};
 use super::patient::PatientFigures;
 use super::{Report, ReportError, Subject};
 use crate::evaluate::{Evaluation, Exhibit};
-
-const STYLE: &str = include_str!("page.css");
 
 /// How many false positives are listed openly; a longer list is folded.
 const OPEN_ROWS: usize = 20;
@@ -29,44 +27,20 @@ pub(super) fn page(report: &Report) -> Result<String, ReportError> {
         false_positives(evaluation)?,
         provenance(report),
     ];
-    let version = Text(&report.model.version);
+    let title = format!("Evaluation of {}", report.model.version);
     let summary = &evaluation.summary;
-    // The policy holds the page to its promise: a browser would refuse anything from outside.
-    Ok(format!(
-        "<!DOCTYPE html>\n<html lang=\"en-GB\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>Evaluation of {version}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
-         <header>\n<p class=\"notice\">{NOTICE}</p>\n<h1>Evaluation of {version}</h1>\n\
-         <p class=\"lead\">{subject}: {patients} patients, {slices} slices</p>\n</header>\n\
-         <main>\n{sections}</main>\n<footer>\n<p>{notice}.</p>\n</footer>\n</body>\n</html>\n",
-        subject = Text(&report.subject.to_string()),
-        patients = summary.patients,
-        slices = summary.slices,
-        sections = sections.concat(),
-        notice = capitalised(NOTICE),
-    ))
-}
-
-/// Text that is no markup, between tags or inside a quoted attribute.
-struct Text<'a>(&'a str);
-
-impl Display for Text<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for character in self.0.chars() {
-            match character {
-                '&' => f.write_str("&amp;")?,
-                '<' => f.write_str("&lt;")?,
-                '>' => f.write_str("&gt;")?,
-                '"' => f.write_str("&quot;")?,
-                '\'' => f.write_str("&#39;")?,
-                // No browser shows them, and some are no HTML at all.
-                control if control.is_control() => f.write_str("\u{fffd}")?,
-                other => f.write_char(other)?,
-            }
-        }
-        Ok(())
-    }
+    let lead = format!(
+        "{}: {} patients, {} slices",
+        report.subject, summary.patients, summary.slices
+    );
+    let page = Page {
+        title: &title,
+        heading: &title,
+        lead: &lead,
+        style: include_str!("report.css"),
+        main: &sections.concat(),
+    };
+    Ok(page.to_string())
 }
 
 fn cautions(report: &Report) -> String {
@@ -249,20 +223,17 @@ fn false_positives(evaluation: &Evaluation) -> Result<String, ReportError> {
 }
 
 fn legend() -> String {
-    let swatch = |[red, green, blue]: Colour, meaning: &str| {
-        format!(
-            "<li><span class=\"swatch\" style=\"background:rgb({red},{green},{blue})\" aria-hidden=\"true\"></span>\
-             {meaning}</li>"
-        )
-    };
-    format!(
-        "<ul class=\"legend\" aria-label=\"Colours\">{}{}{}\
-         <li>probability 0 <img src=\"{heat}\" alt=\"from black over red to pale yellow\"> 1</li></ul>\n\
-         <p class=\"meaning\">From left to right: FLAIR, the outlines, the predicted probability of tumour.</p>\n",
+    let legend = page::legend(&[
         swatch(TRUTH, "true outline"),
         swatch(PREDICTION, "predicted outline"),
         swatch(BOTH, "both"),
-        heat = heat_scale(),
+        format!(
+            "<li>probability 0 <img src=\"{heat}\" alt=\"from black over red to pale yellow\"> 1</li>",
+            heat = heat_scale()
+        ),
+    ]);
+    format!(
+        "{legend}<p class=\"meaning\">From left to right: FLAIR, the outlines, the predicted probability of tumour.</p>\n"
     )
 }
 
@@ -321,22 +292,4 @@ fn provenance(report: &Report) -> String {
         .map(|(term, value)| format!("<dt>{term}</dt><dd>{value}</dd>\n"))
         .collect();
     format!("<section>\n<h2>Model and data</h2>\n<dl>\n{entries}</dl>\n</section>\n")
-}
-
-fn capitalised(text: &str) -> String {
-    let mut characters = text.chars();
-    characters.next().map_or_else(String::new, |first| {
-        first.to_uppercase().chain(characters).collect()
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_is_never_markup() {
-        let text = Text("<b> & \"'\u{1}").to_string();
-        assert_eq!(text, "&lt;b&gt; &amp; &quot;&#39;\u{fffd}");
-    }
 }

@@ -1,0 +1,240 @@
+//! A training run from decoded patients to a model file: what `fit` and a job have in common.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::backend::AutodiffBackend;
+use glioseg_shared::imaging::grid::Fit;
+use glioseg_shared::model::Contract;
+use glioseg_shared::model::contract::Provenance;
+
+use crate::augment::Transforms;
+use crate::batches::Batches;
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::data::{CachedPatient, DataError, Dataset, Split};
+use crate::device::OnDevice;
+use crate::fit::{FitError, Fitted, Origin, Session, fit};
+use crate::kernels::Kernels;
+use crate::loss::Losses;
+use crate::networks::Weights;
+use crate::package::{GRID, PackageError, input, package};
+use crate::recipe::Recipe;
+
+/// A run that is ready to go; [`OnDevice`] lets it go.
+pub struct Run<'a> {
+    /// What it computes.
+    pub recipe: &'a Recipe,
+    /// Name that the model's version begins with.
+    pub name: &'a str,
+    /// The model's contract as [`draft`](crate::package::draft) made it.
+    pub contract: Contract,
+    /// Patients to learn from.
+    pub training: Vec<&'a CachedPatient>,
+    /// Patients that choose the epoch and the post-processing.
+    pub validation: Vec<&'a CachedPatient>,
+    /// What it stands on.
+    pub origin: Origin<'a>,
+    /// All slices stay on the device when they take at most this many bytes there.
+    pub resident_bytes: u64,
+    /// Where it leaves its state.
+    pub session: Session<'a>,
+}
+
+/// What a run ends with.
+#[derive(Clone, Debug)]
+pub struct Trained {
+    /// The weights and the epochs.
+    pub fitted: Fitted,
+    /// The model file.
+    pub onnx: Vec<u8>,
+}
+
+/// Why a run ended without a model.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// Training ended.
+    #[error(transparent)]
+    Fit(#[from] FitError),
+    /// No model file could be made.
+    #[error(transparent)]
+    Package(#[from] PackageError),
+    /// A slice is larger than the grid, and the recipe does not resample.
+    #[error(
+        "{slice} of {patient}: {}x{} pixels do not fit the network's {GRID}x{GRID}; use --fit resample",
+        size.0, size.1
+    )]
+    LargerThanGrid {
+        /// Name of the patient.
+        patient: String,
+        /// Name of the slice.
+        slice: String,
+        /// Width and height.
+        size: (usize, usize),
+    },
+    /// A run cannot begin with these weights.
+    #[error("{}: {reason}", path.display())]
+    Start {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// The checkpoint to begin with could not be read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+}
+
+impl OnDevice for Run<'_> {
+    type Output = Result<Trained, RunError>;
+
+    fn run<B>(self, device: &B::Device) -> Self::Output
+    where
+        B: AutodiffBackend<InnerBackend: Kernels + Transforms> + Kernels + Losses,
+    {
+        let recipe = self.recipe;
+        if recipe.fit == Fit::CropPad {
+            for patient in self.training.iter().chain(&self.validation) {
+                refuse_larger(patient)?;
+            }
+        }
+        let (input, preprocessing) = input(recipe.fit);
+        let batches = |patients: &[_], room: u64| {
+            Batches::<B::InnerBackend>::new(
+                patients,
+                &input,
+                preprocessing.normalization,
+                room,
+                device,
+            )
+        };
+        let training = batches(&self.training, self.resident_bytes);
+        let left = self.resident_bytes.saturating_sub(training.device_bytes());
+        let validation = batches(&self.validation, left);
+        let graph = recipe.network.graph(recipe.dropout);
+        writeln!(
+            self.session.log,
+            "{}: {} parameters, {:.0} million multiply-accumulates for a {GRID}x{GRID} slice; {} training and {} \
+             validation slices",
+            recipe.network,
+            graph.parameters(),
+            graph.multiply_accumulates(GRID as usize, GRID as usize) as f64 / 1e6,
+            training.len(),
+            validation.len(),
+        )
+        .map_err(FitError::Log)?;
+        let fitted = fit::<B>(
+            recipe,
+            &training,
+            &validation,
+            self.origin,
+            self.session,
+            device,
+        )?;
+        let onnx = package::<B::InnerBackend>(
+            recipe,
+            &fitted.best,
+            self.name,
+            self.contract,
+            &self.validation,
+            device,
+        )?;
+        Ok(Trained { fitted, onnx })
+    }
+}
+
+/// Cutting a slice down to the grid could cut a tumour away, so nobody does it unasked.
+fn refuse_larger(patient: &CachedPatient) -> Result<(), RunError> {
+    let side = GRID as usize;
+    for (name, slice) in patient.names.iter().zip(&patient.slices) {
+        let size = (slice.width(), slice.height());
+        if size.0 > side || size.1 > side {
+            return Err(RunError::LargerThanGrid {
+                patient: patient.id.clone(),
+                slice: name.clone(),
+                size,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The patients that a run trains and validates on, and the digest of them and of the split that its checkpoint holds.
+///
+/// # Errors
+/// [`DataError`]: a patient of the split that is not there, or a file that cannot be read.
+pub fn run_data(dataset: &Dataset, split: &Split) -> Result<(Dataset, String), DataError> {
+    let patients = [split.train.as_slice(), &split.validation].concat();
+    let used = dataset.select(&patients)?;
+    let digest = format!("{} {}", used.digest()?, split.digest());
+    Ok((used, digest))
+}
+
+/// Where a model comes from, as its contract says it.
+///
+/// # Errors
+/// [`DataError`]: a training patient that is not there, or a file that cannot be read.
+pub fn provenance(
+    dataset: &Dataset,
+    split: &Split,
+    (data, split_name): (String, String),
+    recipe: &Recipe,
+    commit: &str,
+) -> Result<Provenance, DataError> {
+    Ok(Provenance {
+        data,
+        data_digest: dataset.select(&split.train)?.digest()?,
+        split: split_name,
+        split_digest: split.digest(),
+        seed: recipe.seed,
+        commit: commit.to_owned(),
+    })
+}
+
+/// What the data are called: by their split, else by their folder.
+#[must_use]
+pub fn data_name(folder: &Path, split: Option<&Split>) -> String {
+    let named = split.map(|split| split.data_set.clone());
+    named.filter(|name| !name.is_empty()).unwrap_or_else(|| {
+        let whole = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+        let name = whole.file_name().unwrap_or(whole.as_os_str());
+        name.to_string_lossy().into_owned()
+    })
+}
+
+/// The split's file name, with the fold where one was left out.
+#[must_use]
+pub fn split_name(path: &Path, fold: Option<usize>) -> String {
+    let name = path
+        .file_name()
+        .map_or_else(|| path.to_string_lossy(), OsStr::to_string_lossy);
+    fold.map_or_else(|| name.to_string(), |fold| format!("{name}, fold {fold}"))
+}
+
+/// The best weights of another run, to begin with.
+///
+/// Only of one with the same network on the same data and split: weights that have seen the validation patients would
+/// choose themselves.
+///
+/// # Errors
+/// [`RunError::Start`] for another network or other data, [`RunError::Checkpoint`] for a file that is no checkpoint.
+pub fn weights_of(path: &Path, recipe: &Recipe, data: &str) -> Result<Weights, RunError> {
+    let refused = |reason: String| RunError::Start {
+        path: path.to_owned(),
+        reason,
+    };
+    let checkpoint =
+        Checkpoint::read(path)?.ok_or_else(|| refused("there is no such file".to_owned()))?;
+    if checkpoint.recipe.network != recipe.network {
+        return Err(refused(format!(
+            "its network is {}; use --network {} here",
+            checkpoint.recipe.network, checkpoint.recipe.network
+        )));
+    }
+    if checkpoint.data != data {
+        return Err(refused(
+            "it was trained on other data or another split: its validation patients may be among yours".to_owned(),
+        ));
+    }
+    Ok(checkpoint.best)
+}
