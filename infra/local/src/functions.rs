@@ -9,28 +9,13 @@ use glioseg_preprocess::Preprocess;
 use glioseg_score::Score;
 use glioseg_score::bus::{Announcement, Bus, BusError};
 use glioseg_segment::Segment;
-use glioseg_shared::cloud::S3Storage;
 use glioseg_shared::cloud::keys::Channel;
+use glioseg_shared::cloud::{EnvironmentError, S3Storage};
 use serde_json::Value;
 
 use crate::observer::{Observer, StackEvent};
 use crate::queue::Invoke;
 use crate::wiring::{Bucket, Function};
-
-/// A function's environment is of no use to it.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum FunctionsError {
-    /// Of preprocess.
-    #[error(transparent)]
-    Preprocess(#[from] glioseg_preprocess::config::ConfigError),
-    /// Of segment.
-    #[error(transparent)]
-    Segment(#[from] glioseg_segment::config::ConfigError),
-    /// Of score.
-    #[error(transparent)]
-    Score(#[from] glioseg_score::config::ConfigError),
-}
 
 /// The functions, by what they are.
 pub type Functions = HashMap<Function, Arc<dyn Invoke>>;
@@ -41,12 +26,12 @@ pub type Functions = HashMap<Function, Arc<dyn Invoke>>;
 ///
 /// # Errors
 ///
-/// [`FunctionsError`], which names the variable.
+/// [`EnvironmentError`], which names the variable.
 pub fn functions(
     environment: &BTreeMap<String, String>,
     bucket: &dyn Fn(Bucket) -> S3Storage,
     observer: &Arc<dyn Observer>,
-) -> Result<(Functions, Channel), FunctionsError> {
+) -> Result<(Functions, Channel), EnvironmentError> {
     let variable = |function: Function, name: &str| {
         let named = function
             .buckets()
@@ -111,34 +96,23 @@ impl Bus for LocalBus {
     }
 }
 
+/// A function by its handler, whose error becomes text as in the answer of a Lambda.
 struct Handler<F>(F);
 
-#[async_trait]
-impl Invoke for Handler<Preprocess<S3Storage>> {
-    async fn invoke(&self, payload: Value) -> Result<Value, String> {
-        self.0
-            .handle(payload)
-            .await
-            .map_err(|error| error.to_string())
-    }
+macro_rules! invoke_handler_of {
+    ($($function:ty),+) => {$(
+        #[async_trait]
+        impl Invoke for Handler<$function> {
+            async fn invoke(&self, payload: Value) -> Result<Value, String> {
+                let handled = self.0.handle(payload).await;
+                handled.map_err(|error| error.to_string())
+            }
+        }
+    )+};
 }
 
-#[async_trait]
-impl Invoke for Handler<Segment<S3Storage>> {
-    async fn invoke(&self, payload: Value) -> Result<Value, String> {
-        self.0
-            .handle(payload)
-            .await
-            .map_err(|error| error.to_string())
-    }
-}
-
-#[async_trait]
-impl Invoke for Handler<Score<S3Storage, LocalBus>> {
-    async fn invoke(&self, payload: Value) -> Result<Value, String> {
-        self.0
-            .handle(payload)
-            .await
-            .map_err(|error| error.to_string())
-    }
-}
+invoke_handler_of!(
+    Preprocess<S3Storage>,
+    Segment<S3Storage>,
+    Score<S3Storage, LocalBus>
+);

@@ -6,6 +6,7 @@
 //!   in agreement with the template.
 //! - [`folder`]: slices in a folder, segmented without any of that, with the same bytes as results.
 //! - [`demo`], [`report`]: a study sent through a stack, and what came of it on one page.
+//! - [`retrain`]: from labelled slices in a stack to a new model that serves there, and back.
 //!
 //! Research use only; not a medical device.
 
@@ -19,6 +20,7 @@ pub mod model;
 pub mod observer;
 pub mod queue;
 pub mod report;
+pub mod retrain;
 pub mod s3;
 pub mod stack;
 pub mod wiring;

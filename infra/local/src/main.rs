@@ -17,7 +17,8 @@ const EXAMPLES: &str = "Examples:
   glioseg demo                                  a drawn study through the whole stack, with a report
   glioseg demo --data kaggle_3m/TCGA_CS_4941_19960909
   glioseg segment kaggle_3m --out results --truth
-  glioseg serve                                 an S3 endpoint and an HTTP API on this machine";
+  glioseg serve                                 an S3 endpoint and an HTTP API on this machine
+  glioseg retrain                               from labelled slices to a new model that serves, and back";
 
 /// Brain-tumour segmentation of MRI slices on one machine. Research use only; not a medical device.
 ///
@@ -35,6 +36,7 @@ enum Command {
     Demo(commands::demo::DemoArgs),
     Segment(commands::segment::SegmentArgs),
     Serve(commands::serve::ServeArgs),
+    Retrain(commands::retrain::RetrainArgs),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => commands::demo::run(&args),
         Command::Segment(args) => commands::segment::run(&args),
         Command::Serve(args) => commands::serve::run(&args),
+        Command::Retrain(args) => commands::retrain::run(&args),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error}");

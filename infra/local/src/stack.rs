@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use aws_sdk_s3::Client;
-use glioseg_shared::cloud::S3Storage;
+use glioseg_shared::cloud::{EnvironmentError, S3Storage};
 
 use crate::api::{Gateway, HttpApi};
-use crate::functions::{FunctionsError, functions};
+use crate::functions::functions;
 use crate::model::{PublishError, SHIPPED, publish_first};
 use crate::observer::{Observer, StackEvent};
 use crate::queue::{self, Counts, DeadLetter, Failures, Message, Policy, Queue, Worker};
@@ -71,7 +71,7 @@ pub enum StackError {
     },
     /// The environment is of no use to a function.
     #[error(transparent)]
-    Functions(#[from] FunctionsError),
+    Environment(#[from] EnvironmentError),
     /// There is no model, and none could be published.
     #[error("no model can be published to the stack: {0}")]
     Model(#[from] PublishError),

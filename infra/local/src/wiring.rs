@@ -170,6 +170,7 @@ pub const ROUTES: &[Route] = &[
     route("POST", "/score", Function::Score),
     route("GET", "/studies/{study+}", Function::Score),
     route("DELETE", "/studies/{study+}", Function::Score),
+    route("DELETE", "/patients/{patient+}", Function::Score),
     route("GET", "/health/preprocess", Function::Preprocess),
     route("GET", "/health/segment", Function::Segment),
     route("GET", "/health/score", Function::Score),
@@ -197,6 +198,7 @@ mod tests {
             ("results", "studies/a/study.json", Some(Function::Score)),
             ("results", "studies/a/completed.json", None),
             ("results", "scores/a/1.json", None),
+            ("results", "labelled/a/1_mask.tif", None),
             ("results", "a/masks/1.tif", None),
             ("models", "models/fast/current.json", None),
         ] {

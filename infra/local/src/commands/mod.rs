@@ -1,6 +1,7 @@
 //! One file a command of `glioseg`.
 
 pub(crate) mod demo;
+pub(crate) mod retrain;
 pub(crate) mod segment;
 pub(crate) mod serve;
 

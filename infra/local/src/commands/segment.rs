@@ -5,10 +5,12 @@ use std::time::Instant;
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
-use glioseg_local::files::{read_bounded, write_whole};
+use glioseg_local::files::write_whole;
 use glioseg_local::folder::{Inputs, Job, Outcome as Work, Row, collect, csv};
 use glioseg_local::model::SHIPPED;
 use glioseg_shared::cloud::keys::Channel;
+use glioseg_shared::cloud::{Environment, environment};
+use glioseg_shared::files::read_bounded;
 use glioseg_shared::model::contract::{NOTICE, Unit};
 use glioseg_shared::model::{MAX_FILE_BYTES, Segmenter};
 use glioseg_shared::scoring::Counts;
@@ -67,7 +69,7 @@ pub(crate) struct SegmentArgs {
 
 /// Runs the command.
 pub(crate) fn run(args: &SegmentArgs) -> Outcome {
-    let limits = ServingLimits::from_env()?;
+    let limits = ServingLimits::from_environment(&Environment::new(environment::of_process))?;
     let segmenter = segmenter(args)?;
     let inputs = collect(&args.paths, Some(&args.out));
     let job = Job {

@@ -23,6 +23,7 @@ const EXAMPLES: &str = "Examples:
   glioseg serve --redrive                 try the dead letters once more
   GLIOSEG_LOG=info glioseg serve          with the functions' logs and metrics, as JSON lines
   MODEL_REFRESH_SECONDS=5 glioseg serve   the functions' variables count here too
+  COLLECT_LABELLED=true glioseg serve     keeps slices with truth in the bucket results, under labelled/, to train on
 
 Stop it with Ctrl-C: what was begun is finished, everything else goes on with the next start.";
 

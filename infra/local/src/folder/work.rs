@@ -11,13 +11,14 @@ use glioseg_segment::slice::Segmented;
 use glioseg_shared::cloud::ObjectKey;
 use glioseg_shared::cloud::keys::{self, Channel, SliceName, StudyId, UploadKind};
 use glioseg_shared::digest::sha256_hex;
+use glioseg_shared::files::read_bounded;
 use glioseg_shared::imaging::{Mask, encode_mask_tiff, natural_order};
 use glioseg_shared::model::Segmenter;
 use glioseg_shared::study::{Document, Prepared, ServingLimits, StudyManifest};
 use rayon::prelude::*;
 
 use super::{Fault, Input, Inputs, Row};
-use crate::files::{read_bounded, write_whole};
+use crate::files::write_whole;
 
 /// What is to be done.
 pub struct Job<'a> {
