@@ -16,7 +16,7 @@ use super::binaries;
 use super::ministack::{Ministack, free_port};
 use super::models::{self, publish};
 use super::stack::FUNCTIONS;
-use super::studies::put;
+use super::studies::{first_with_tumour, put};
 use super::wait::until;
 
 /// The names that the committed events have.
@@ -161,11 +161,7 @@ impl Laptop {
 /// A slice through the lesion and its truth, at the keys that the events name.
 async fn fill(laptop: &Laptop) {
     let phantom = phantom::study(1);
-    let lesion = phantom
-        .masks
-        .iter()
-        .position(|mask| !mask.is_empty())
-        .unwrap();
+    let lesion = first_with_tumour(&phantom);
     let (uploads, results) = (laptop.bucket(UPLOADS), laptop.bucket(RESULTS));
     let slice = encode_slice_tiff(&phantom.slices[lesion]);
     put(&uploads, &format!("{STUDY}/{SLICE}.tif"), &slice).await;
@@ -225,6 +221,7 @@ async fn each_function_takes_the_committed_events() {
         ("score", "http-post-score"),
         ("score", "http-get-study"),
         ("score", "http-delete-study"),
+        ("score", "http-delete-patient"),
     ] {
         let (status, body) = laptop.request(function, event);
         assert_eq!(status, 200, "{function} with {event}: {body}");

@@ -33,6 +33,19 @@ pub(crate) fn check_answer(route: &str, answer: &Answer, what: &str) {
     }
 }
 
+/// Panics where an answer is not a problem of this status, as the description has it.
+pub(crate) fn check_problem(route: &str, answer: &Answer, status: u16, what: &str) {
+    assert_eq!(answer.status, status, "{what}: {}", answer.text());
+    assert_eq!(answer.media_type(), "application/problem+json", "{what}");
+    check_answer(route, answer, what);
+    let problem = answer.json();
+    assert_eq!(problem["status"], status, "{what}");
+    assert!(
+        problem["detail"].as_str().unwrap().len() > 10,
+        "{what}: {problem}"
+    );
+}
+
 /// Panics where a document is not what a schema, such as `rejection`, says.
 pub(crate) fn check_document(name: &str, document: &Value, what: &str) {
     check(

@@ -9,7 +9,7 @@ use glioseg_shared::imaging::{encode_mask_tiff, encode_slice_tiff, natural_order
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
-use super::bucket::{Contents, assert_equal};
+use super::bucket::{Contents, OF_A_SLICE, assert_equal, count};
 use super::delivery::{Order, deliver};
 
 type Upload = (String, Vec<u8>);
@@ -21,13 +21,6 @@ async fn converges(uploads: &[Upload], seeds: impl IntoIterator<Item = u64>) -> 
         assert_equal(&found, &expected, &format!("seed {seed}"));
     }
     expected
-}
-
-fn count(contents: &Contents, prefix: &str) -> usize {
-    contents
-        .keys()
-        .filter(|key| key.starts_with(prefix))
-        .count()
 }
 
 /// A study with everything that can be corrected: its description, slices, truths.
@@ -97,6 +90,10 @@ async fn a_study_with_corrections_comes_out_the_same_in_any_order() {
     assert_eq!(count(&results, "truth/s/"), 5);
     assert_eq!(count(&results, "rejected/"), 1);
     assert_eq!(count(&results, "studies/s/completed.json"), 1);
+    // What is scored is kept for training, slice and truth, beside the manifest.
+    assert_eq!(count(&results, "labelled/s/"), 2 * 4);
+    assert_eq!(count(&results, "labelled/z/"), 2);
+    assert_eq!(count(&results, "labelled/"), 2 * 4 + 2 + 1);
     // What counts is what was uploaded last.
     for (slice, upload) in [("0", 6), ("1", 8)] {
         let (metadata, _) = &results[&format!("masks/s/{slice}.tif")];
@@ -133,13 +130,10 @@ async fn patients_of_the_data_set_come_out_the_same_in_any_order() {
     let Some(lgg) = glioseg_test_support::lgg() else {
         return;
     };
-    let mut folders: Vec<_> = std::fs::read_dir(&lgg.folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.is_dir())
+    let patients: Vec<_> = lgg.patients()[..3]
+        .iter()
+        .map(|folder| patient(folder))
         .collect();
-    folders.sort();
-    let patients: Vec<_> = folders[..3].iter().map(|folder| patient(folder)).collect();
     let slices: Vec<_> = patients.iter().map(|files| files.len() / 2).collect();
     let name = |patient: usize| patients[patient][0].0.split('/').next().unwrap().to_owned();
     let mut uploads = Vec::new();
@@ -164,17 +158,10 @@ async fn patients_of_the_data_set_come_out_the_same_in_any_order() {
 
     let results = converges(&uploads, [1, 2]).await;
     let all: usize = slices.iter().sum();
-    for kind in [
-        "prepared/",
-        "truth/",
-        "masks/",
-        "overlays/",
-        "probabilities/",
-        "reports/",
-        "scores/",
-    ] {
+    for kind in OF_A_SLICE {
         assert_eq!(count(&results, kind), all, "{kind}");
     }
+    assert_eq!(count(&results, "labelled/"), 2 * all + 1);
     assert_eq!(count(&results, "rejected/"), 0);
     let completed = results
         .keys()

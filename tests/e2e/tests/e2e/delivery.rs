@@ -49,7 +49,8 @@ pub(crate) async fn deliver(uploads: &[(String, Vec<u8>)], order: Order) -> Cont
     .unwrap();
     let bucket = |bucket: Bucket| S3Storage::new(s3.client(), bucket.name(), None);
     let nobody: Arc<dyn Observer> = Arc::new(|_: StackEvent<'_>| {});
-    let (functions, channel) = functions(&BTreeMap::new(), &bucket, &nobody).unwrap();
+    let environment = BTreeMap::from([("COLLECT_LABELLED".to_owned(), "true".to_owned())]);
+    let (functions, channel) = functions(&environment, &bucket, &nobody).unwrap();
     publish_first(SHIPPED, &bucket(Bucket::Models), &channel)
         .await
         .unwrap();

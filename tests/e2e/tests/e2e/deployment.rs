@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use glioseg_shared::cloud::keys::{self, SliceName, StudyId};
+use glioseg_shared::cloud::keys::{self, LabelledFile, LabelledSlice, SliceName, StudyId};
 use glioseg_shared::cloud::{Object, ObjectKey, Storage};
 use hyper::Method;
 use serde_json::Value;
@@ -126,6 +126,16 @@ async fn studies_become_what_glioseg_segment_makes_of_them() {
     );
     let mask = keys::mask(&study, &SliceName::parse("corrupt").unwrap());
     assert!(read(&stack.results, &mask).await.is_none());
+    for study in &studies {
+        for number in 0..study.slices.len() {
+            let (id, name) = slice(study, number);
+            let truth = arrived(&stack.results, &keys::truth(&id, &name)).await;
+            let kept = LabelledSlice::new(&id, &name).unwrap();
+            let mask = arrived(&stack.results, &kept.key(LabelledFile::Mask)).await;
+            assert!(mask.bytes == truth.bytes, "{name} of {id} is labelled");
+            arrived(&stack.results, &kept.key(LabelledFile::Image)).await;
+        }
+    }
     no_dead_letters(&stack).await;
 }
 
@@ -311,4 +321,11 @@ async fn the_http_api_answers_those_it_knows_and_nobody_else() {
     assert_eq!(everything(&stack.uploads, "").await, BTreeMap::new());
     let left = everything(&stack.results, "").await;
     assert!(left.is_empty(), "{:?}", left.keys());
+
+    let path = path.replace("/studies/", "/patients/");
+    let withdrawn = stack.ask(Method::DELETE, &path, &[], Vec::new()).await;
+    assert_eq!(withdrawn.status, 200, "{}", withdrawn.text());
+    let left = everything(&stack.results, "").await;
+    let left: Vec<_> = left.keys().collect();
+    assert_eq!(left, ["labelled/manifest.json"]);
 }

@@ -6,10 +6,10 @@ use glioseg_local::queue::Policy;
 use glioseg_local::wiring::{Bucket, Function};
 use glioseg_shared::cloud::{ObjectKey, Storage};
 use hyper::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use super::bucket::{Contents, assert_equal};
+use super::bucket::{Contents, OF_A_SLICE, assert_equal, count};
 use super::contract;
 use super::plant::{PATIENT, Plant};
 use super::proxy::{Fault, Rule};
@@ -19,11 +19,14 @@ use super::wait::until;
 
 const MANIFEST: &[u8] = br#"{"slices": 4, "spacing_mm": [0.5, 0.5, 3]}"#;
 
-async fn upload(plant: &Plant, study: &Study) {
+/// A plant with the uploads of a study, not yet started.
+async fn filled(policy: Policy) -> (Plant, Study) {
+    let (plant, study) = (Plant::new(policy).await, studies::phantom());
     let uploads = plant.bucket(Bucket::Uploads);
     study.upload(&uploads).await;
     put(&uploads, &format!("{}/study.json", study.name), MANIFEST).await;
     put(&uploads, &format!("{}/broken.tif", study.name), b"II*\0").await;
+    (plant, study)
 }
 
 /// What the uploads come to where nothing goes wrong.
@@ -31,22 +34,12 @@ async fn undisturbed() -> &'static Contents {
     static RESULTS: OnceCell<Contents> = OnceCell::const_new();
     RESULTS
         .get_or_init(async || {
-            let mut plant = Plant::new(PATIENT).await;
-            upload(&plant, &studies::phantom()).await;
+            let (mut plant, _) = filled(PATIENT).await;
             plant.start();
             plant.idle().await;
             let results = plant.results().await;
-            for kind in [
-                "prepared/",
-                "truth/",
-                "masks/",
-                "overlays/",
-                "probabilities/",
-                "reports/",
-                "scores/",
-            ] {
-                let count = results.keys().filter(|key| key.starts_with(kind)).count();
-                assert_eq!(count, 4, "{kind}");
+            for kind in OF_A_SLICE {
+                assert_eq!(count(&results, kind), 4, "{kind}");
             }
             results
         })
@@ -55,8 +48,7 @@ async fn undisturbed() -> &'static Contents {
 
 /// Runs the uploads through a plant with these rules; returns it once nothing is left to do.
 async fn disturbed(rules: Vec<Rule>) -> Plant {
-    let mut plant = Plant::new(PATIENT).await;
-    upload(&plant, &studies::phantom()).await;
+    let (mut plant, _) = filled(PATIENT).await;
     for rule in rules {
         plant.proxy.add(rule);
     }
@@ -119,8 +111,7 @@ async fn objects_that_show_only_after_their_event_are_not_lost() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_could_not_be_noted_is_not_lost() {
-    let mut plant = Plant::new(PATIENT).await;
-    upload(&plant, &studies::phantom()).await;
+    let (mut plant, _) = filled(PATIENT).await;
     plant.fail_notes();
     plant.start();
     plant.idle().await;
@@ -134,9 +125,7 @@ async fn a_refused_write_ends_in_the_dead_letters_and_a_redrive_recovers_it() {
         max_receive_count: 3,
         ..PATIENT
     };
-    let mut plant = Plant::new(policy).await;
-    let study = studies::phantom();
-    upload(&plant, &study).await;
+    let (mut plant, study) = filled(policy).await;
     let slice = format!("{}/{}", study.name, study.slices[1]);
     let mask = format!("results/masks/{slice}.tif");
     plant
@@ -181,8 +170,7 @@ async fn a_poisoned_message_goes_to_the_dead_letters_and_holds_up_nothing() {
         max_receive_count: 2,
         ..PATIENT
     };
-    let mut plant = Plant::new(policy).await;
-    upload(&plant, &studies::phantom()).await;
+    let (mut plant, _) = filled(policy).await;
     // A prepared slice that is gone when its event arrives, and is not coming back.
     let results = plant.bucket(Bucket::Results);
     put(&results, "prepared/gone/1.png", b"prepared").await;
@@ -199,9 +187,7 @@ async fn a_poisoned_message_goes_to_the_dead_letters_and_holds_up_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_answer_holds_up_no_other_slice() {
-    let mut plant = Plant::new(PATIENT).await;
-    let study = studies::phantom();
-    upload(&plant, &study).await;
+    let (mut plant, study) = filled(PATIENT).await;
     let slow = format!("results/prepared/{}/{}.png", study.name, study.slices[0]);
     plant.proxy.add(Rule::once(&["GET"], &slow, Fault::Held));
     plant.start();
@@ -218,16 +204,27 @@ async fn a_slow_answer_holds_up_no_other_slice() {
     is_whole(&plant, "slow").await;
 }
 
-/// A request with a JSON body, or none.
-fn request(method: Method, path: &str, body: &serde_json::Value) -> GatewayRequest {
-    let mut request = GatewayRequest::new(method, path);
+/// Sends a request with a JSON body, or none; checks that the answer is of a status, and as the description has it.
+async fn ask(
+    plant: &Plant,
+    (method, path, route, body): &Asked<'_>,
+    status: u16,
+    what: &str,
+) -> Answer {
+    let mut request = GatewayRequest::new(method.clone(), *path);
     if !body.is_null() {
         let content_type = ("content-type".to_owned(), "application/json".to_owned());
         request.headers.extend([content_type]);
         request.body = body.to_string().into_bytes();
     }
-    request
+    let answer = Answer::from(plant.gateway.answer(request).await);
+    assert_eq!(answer.status, status, "{what} {route}: {}", answer.text());
+    contract::check_answer(route, &answer, what);
+    answer
 }
+
+/// Method, path, route and body of a request.
+type Asked<'a> = (Method, &'a str, &'a str, Value);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_are_told_to_come_again_and_then_are_served() {
@@ -256,18 +253,12 @@ async fn requests_are_told_to_come_again_and_then_are_served() {
     for fault in [Fault::SLOW_DOWN, Fault::INTERNAL_ERROR, Fault::Broken] {
         plant.proxy.lift();
         plant.proxy.add(Rule::always(&[], "", fault));
-        for (method, path, route, body) in &requests {
-            let response = plant
-                .gateway
-                .answer(request(method.clone(), path, body))
-                .await;
-            let answer = Answer::from(response);
-            let what = format!("{fault:?} {route}");
-            assert_eq!(answer.status, 503, "{what}: {}", answer.text());
+        for request in &requests {
+            let what = format!("{fault:?}");
+            let answer = ask(&plant, request, 503, &what).await;
             assert_eq!(answer.media_type(), "application/problem+json", "{what}");
             let seconds = answer.header("retry-after").unwrap().parse::<u64>();
             assert!(seconds.is_ok_and(|seconds| seconds > 0), "{what}");
-            contract::check_answer(route, &answer, &what);
         }
     }
     // Nobody is told more of an object that may not be read than of one that is not there.
@@ -275,23 +266,11 @@ async fn requests_are_told_to_come_again_and_then_are_served() {
     plant
         .proxy
         .add(Rule::always(&["GET"], "uploads/", Fault::DENIED));
-    for (method, path, route, body) in &requests[2..4] {
-        let response = plant
-            .gateway
-            .answer(request(method.clone(), path, body))
-            .await;
-        let answer = Answer::from(response);
-        assert_eq!(answer.status, 404, "{route}: {}", answer.text());
-        contract::check_answer(route, &answer, route);
+    for request in &requests[2..4] {
+        ask(&plant, request, 404, "denied").await;
     }
     plant.proxy.lift();
-    for (method, path, route, body) in &requests {
-        let response = plant
-            .gateway
-            .answer(request(method.clone(), path, body))
-            .await;
-        let answer = Answer::from(response);
-        assert_eq!(answer.status, 200, "{route}: {}", answer.text());
-        contract::check_answer(route, &answer, route);
+    for request in &requests {
+        ask(&plant, request, 200, "undisturbed").await;
     }
 }

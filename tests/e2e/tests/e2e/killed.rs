@@ -30,6 +30,7 @@ fn programs(proxy: &Proxy) -> BTreeMap<Function, Arc<Program>> {
         ("AWS_REGION", REGION),
         ("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID),
         ("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY),
+        ("COLLECT_LABELLED", "true"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .into();
@@ -86,6 +87,8 @@ async fn functions_that_are_killed_between_reading_and_writing_begin_anew() {
         ("reports", 3, "json", Fault::AnswerHeld, Function::Segment),
         ("scores", 0, "json", Fault::Held, Function::Score),
         ("scores", 1, "json", Fault::AnswerHeld, Function::Score),
+        ("labelled", 2, "tif", Fault::Held, Function::Score),
+        ("labelled", 3, "tif", Fault::AnswerHeld, Function::Score),
     ];
     let (mut plant, programs) = plant_of_programs().await;
     study.upload(&plant.bucket(Bucket::Uploads)).await;

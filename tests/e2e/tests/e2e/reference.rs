@@ -1,8 +1,9 @@
 //! What `glioseg segment` makes of a folder: the bytes that every other way has to come to as well.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::process::Command;
+
+use glioseg_test_support::contents::of_folder;
 
 use super::binaries;
 use super::models;
@@ -30,26 +31,7 @@ pub(crate) fn outputs(studies: &[Study]) -> BTreeMap<String, Vec<u8>> {
         "glioseg segment: {}",
         String::from_utf8_lossy(&run.stderr)
     );
-    let mut files = BTreeMap::new();
-    collect(&output, &output, &mut files);
+    let mut files = of_folder(&output);
     files.retain(|key, _| key.contains('/'));
     files
-}
-
-/// Reads every file below a folder, by its path from the root on.
-fn collect(root: &Path, folder: &Path, files: &mut BTreeMap<String, Vec<u8>>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            collect(root, &path, files);
-        } else {
-            let key = path
-                .strip_prefix(root)
-                .unwrap()
-                .to_str()
-                .unwrap()
-                .to_owned();
-            files.insert(key, std::fs::read(&path).unwrap());
-        }
-    }
 }

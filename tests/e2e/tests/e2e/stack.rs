@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 
 use super::aws::{Answer, Aws, signed};
 use super::binaries;
+use super::cloudformation;
 use super::ministack::Ministack;
-use super::wait::until;
+use super::state_machine;
 
 const TEMPLATE: &str = include_str!("../../../../infra/template.yaml");
 const ARTEFACTS: &str = "artefacts";
@@ -22,12 +23,13 @@ const NAME: &str = "glioseg";
 /// The functions of the stack.
 pub(crate) const FUNCTIONS: [&str; 3] = ["preprocess", "segment", "score"];
 
-/// What differs from the template's defaults: retries and the pick-up of models come soon, the machine is this one, and
-/// concurrency is not reserved.
+/// What differs from the template's defaults: retries and the pick-up of models come soon, what has truth is kept for
+/// training, the machine is this one, and concurrency is not reserved.
 const PARAMETERS: &[(&str, &str)] = &[
     ("VisibilitySeconds", "1"),
     ("MaxReceiveCount", "3"),
     ("ModelRefreshSeconds", "0"),
+    ("CollectLabelled", "true"),
     (
         "Architecture",
         if cfg!(target_arch = "aarch64") {
@@ -72,8 +74,8 @@ impl Stack {
             put(format!("{function}.zip"), zip.clone()).await;
         }
         put("template.yaml".to_owned(), packaged(TEMPLATE).into_bytes()).await;
-        create(&aws).await;
-        let outputs = outputs(&aws).await;
+        let template = format!("{ARTEFACTS}/template.yaml");
+        let outputs = cloudformation::deploy(&aws, NAME, &template, PARAMETERS).await;
         let bucket = |output: &str| aws.bucket(&outputs[output]);
         Some(Self {
             uploads: bucket("UploadsBucketName"),
@@ -189,21 +191,9 @@ impl Stack {
 
     /// Runs the state machine that segments a prefix once again, to its end; returns how the execution ended.
     pub(crate) async fn resegment(&self, prefix: &str) -> Value {
-        let input = json!({
-            "stateMachineArn": self.output("ResegmentStateMachineArn"),
-            "input": json!({"prefix": prefix}).to_string(),
-        });
-        let call = async |action: &str, input: &Value| {
-            let target = format!("AWSStepFunctions.{action}");
-            self.aws.call("states", &target, input).await
-        };
-        let started = call("StartExecution", &input).await;
-        let execution = json!({"executionArn": started["executionArn"]});
-        until("the execution to end", async || {
-            let described = call("DescribeExecution", &execution).await;
-            (described["status"] != "RUNNING").then_some(described)
-        })
-        .await
+        let machine = self.output("ResegmentStateMachineArn");
+        let execution = state_machine::start(&self.aws, machine, &json!({"prefix": prefix})).await;
+        state_machine::ended(&self.aws, &execution).await
     }
 
     async fn queue(&self, name: &str) -> Value {
@@ -243,73 +233,4 @@ fn packaged(template: &str) -> String {
         );
     }
     packaged
-}
-
-async fn create(aws: &Aws) {
-    // The body of a request takes 51,200 bytes of template at most, as on AWS.
-    let url = format!("{}/{ARTEFACTS}/template.yaml", aws.endpoint());
-    let mut parameters = vec![
-        ("Action".to_owned(), "CreateStack".to_owned()),
-        ("Version".to_owned(), "2010-05-15".to_owned()),
-        ("StackName".to_owned(), NAME.to_owned()),
-        ("TemplateURL".to_owned(), url),
-        (
-            "Capabilities.member.1".to_owned(),
-            "CAPABILITY_IAM".to_owned(),
-        ),
-        (
-            "Capabilities.member.2".to_owned(),
-            "CAPABILITY_AUTO_EXPAND".to_owned(),
-        ),
-    ];
-    for (number, (name, value)) in (1..).zip(PARAMETERS) {
-        let member = format!("Parameters.member.{number}");
-        parameters.push((format!("{member}.ParameterKey"), (*name).to_owned()));
-        parameters.push((format!("{member}.ParameterValue"), (*value).to_owned()));
-    }
-    let parameters: Vec<_> = parameters
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .collect();
-    aws.query("cloudformation", &parameters).await;
-    until("the stack", async || {
-        let description = describe(aws).await;
-        let status = element(&description, "StackStatus").unwrap().to_owned();
-        if status.ends_with("_IN_PROGRESS") {
-            return None;
-        }
-        assert_eq!(status, "CREATE_COMPLETE", "{description}");
-        Some(())
-    })
-    .await;
-}
-
-async fn describe(aws: &Aws) -> String {
-    let parameters = [
-        ("Action", "DescribeStacks"),
-        ("Version", "2010-05-15"),
-        ("StackName", NAME),
-    ];
-    aws.query("cloudformation", &parameters).await
-}
-
-async fn outputs(aws: &Aws) -> BTreeMap<String, String> {
-    let description = describe(aws).await;
-    description
-        .split("<OutputKey>")
-        .skip(1)
-        .map(|output| {
-            let name = output.split_once('<').unwrap().0;
-            (
-                name.to_owned(),
-                element(output, "OutputValue").unwrap().to_owned(),
-            )
-        })
-        .collect()
-}
-
-/// The text of the first element of that name; no value here holds what XML would escape.
-fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
-    let (_, rest) = xml.split_once(&format!("<{name}>"))?;
-    Some(rest.split_once('<')?.0)
 }

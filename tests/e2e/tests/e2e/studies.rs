@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use glioseg_shared::cloud::{Condition, Metadata, ObjectKey, Storage};
-use glioseg_shared::imaging::{encode_mask_tiff, encode_slice_tiff, phantom};
+use glioseg_shared::imaging::phantom::{self, Phantom};
+use glioseg_shared::imaging::{encode_mask_tiff, encode_slice_tiff};
 
 /// Slices that each study has here: enough for a batch, few enough for two cores.
 const SLICES: usize = 4;
@@ -68,14 +69,16 @@ pub(crate) async fn put(storage: &impl Storage, key: &str, bytes: &[u8]) {
         .unwrap();
 }
 
+/// The number of a phantom's first slice with tumour.
+pub(crate) fn first_with_tumour(phantom: &Phantom) -> usize {
+    let found = phantom.masks.iter().position(|mask| !mask.is_empty());
+    found.unwrap()
+}
+
 /// Slices through the lesion of a phantom, under a name that events have to encode.
 pub(crate) fn phantom() -> Study {
     let phantom = phantom::study(1);
-    let lesion = phantom
-        .masks
-        .iter()
-        .position(|mask| !mask.is_empty())
-        .unwrap();
+    let lesion = first_with_tumour(&phantom);
     let pairs = (lesion - 1..).take(SLICES).map(|number| {
         (
             format!("slice {number}"),
@@ -89,13 +92,7 @@ pub(crate) fn phantom() -> Study {
 /// Slices from the middle of a patient of the data set; `None`, with a printed line, where it is not there.
 pub(crate) fn patient() -> Option<Study> {
     let lgg = glioseg_test_support::lgg()?;
-    let mut patients: Vec<_> = std::fs::read_dir(&lgg.folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.is_dir())
-        .collect();
-    patients.sort();
-    let folder = &patients[0];
+    let folder = &lgg.patients()[0];
     let name = folder.file_name().unwrap().to_str().unwrap().to_owned();
     let pairs = (10..).take(SLICES).map(|number| {
         let slice = format!("{name}_{number}");
