@@ -15,7 +15,7 @@ pub type JudgeError = Box<dyn std::error::Error + Send + Sync>;
 /// Scores models, all of them on the same validation patients.
 ///
 /// Any `Fn(&[u8]) -> Result<Vec<f64>, JudgeError>` is one. It may take long, and blocks the thread that
-/// polls [`publish`].
+/// polls [`publish`](super::publish()).
 pub trait Judge: Sync {
     /// The volume Dice of an ONNX file on each validation patient, in 0..=1; the patients in the same
     /// order for every file.
