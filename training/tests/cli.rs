@@ -33,7 +33,9 @@ use tempfile::TempDir;
 use threshold_model::threshold_model;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_glioseg-train");
-const COMMANDS: [&str; 6] = ["split", "fit", "export", "evaluate", "publish", "train"];
+const COMMANDS: [&str; 8] = [
+    "split", "fit", "export", "evaluate", "publish", "rollback", "train", "submit",
+];
 
 /// Slices of each patient, and pixels a side.
 const SLICES: usize = 3;
