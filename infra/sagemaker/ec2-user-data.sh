@@ -39,7 +39,8 @@ finish() {
     trap - EXIT
     save_checkpoints || say "checkpoints could not be saved"
     if [[ $status == 0 ]]; then
-        tar -czf "$root/output/model.tar.gz" -C "$root/model" . &&
+        # Without a leading `./`, like the archives of SageMaker.
+        (cd "$root/model" && tar -czf "$root/output/model.tar.gz" -- *) &&
             aws s3 cp --only-show-errors "$root/output/model.tar.gz" "$JOB_URI/output/model.tar.gz" || status=1
     fi
     say "ended with $status"

@@ -8,9 +8,8 @@ set -eu
 
 if [ "$(id -u)" = 0 ]; then
     for folder in checkpoints model output; do
-        if [ -d "/opt/ml/$folder" ]; then
-            chown -R glioseg:glioseg "/opt/ml/$folder"
-        fi
+        mkdir -p "/opt/ml/$folder"
+        chown -R glioseg:glioseg "/opt/ml/$folder"
     done
     exec setpriv --reuid=glioseg --regid=glioseg --init-groups --no-new-privs \
         env HOME=/home/glioseg "$0" "$@"

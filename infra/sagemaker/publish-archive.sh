@@ -21,10 +21,12 @@ archive=$root/processing/input/model/model.tar.gz
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# SageMaker cuts a message off at 1,024 bytes.
+# SageMaker cuts a message off at 1,024 bytes, and fails a job for one that ends within a character. What was decided is
+# done by then: that it cannot be told makes no failure of it.
 leave_message() {
-    mkdir -p "$root/output"
-    head -c 1024 "$work/said" >"$root/output/message"
+    if ! { mkdir -p "$root/output" && head -c 1024 "$work/said" | iconv -c -f UTF-8 -t UTF-8 >"$root/output/message"; }; then
+        echo "warning: $root/output/message cannot be written" >&2
+    fi
 }
 
 if ! tar -xzf "$archive" -C "$work" --no-same-owner model.onnx split.json 2>"$work/said"; then
@@ -35,7 +37,8 @@ if ! tar -xzf "$archive" -C "$work" --no-same-owner model.onnx split.json 2>"$wo
 fi
 status=0
 glioseg-train publish "$work/model.onnx" "$to" \
-    --data "$root/processing/input/training" --split "$work/split.json" "$@" >"$work/said" 2>&1 || status=$?
+    --data "$root/processing/input/training" --split "$work/split.json" --corrupt-slices skip "$@" \
+    >"$work/said" 2>&1 || status=$?
 cat "$work/said"
 leave_message
 exit "$status"

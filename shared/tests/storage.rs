@@ -119,6 +119,23 @@ async fn the_folders_own_files_are_no_objects() {
 }
 
 #[tokio::test]
+async fn what_no_key_can_name_is_counted_on_one_page() {
+    let root = tempfile::tempdir().unwrap();
+    let storage = FolderStorage::open(root.path()).unwrap();
+    for name in ["a/1", "a/3", "b/1"] {
+        write(&storage, name, "x").await;
+    }
+    for name in ["a/2\n", "a/4\n", "b/2\n"] {
+        std::fs::write(root.path().join(name), "x").unwrap();
+    }
+    let first = storage.list("a/", None, 1).await.unwrap();
+    assert_eq!((first.entries.len(), first.passed_over), (1, 0));
+    let second = storage.list("a/", first.next.as_ref(), 1).await.unwrap();
+    assert_eq!((second.entries.len(), second.passed_over), (1, 2));
+    assert_eq!(second.next, None);
+}
+
+#[tokio::test]
 async fn a_folder_is_no_object_and_an_object_no_folder() {
     let root = tempfile::tempdir().unwrap();
     let storage = FolderStorage::open(root.path()).unwrap();

@@ -55,10 +55,21 @@ pub struct Origin<'a> {
     pub start: Option<Weights>,
 }
 
+/// What a run does that finds a checkpoint of its own recipe, but of other data or another split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtherData {
+    /// It ends with an error: whoever started it named the wrong folder, or changed it.
+    Refuse,
+    /// It begins anew, and says so: the data of a job grow while it waits for an instance.
+    BeginAnew,
+}
+
 /// Where a run leaves its state, and what it hears while it runs.
 pub struct Session<'a> {
     /// Its checkpoints, written after every epoch.
     pub checkpoints: Checkpoints,
+    /// What a checkpoint of other data means.
+    pub other_data: OtherData,
     /// The table of all epochs, written after every epoch.
     pub metrics: &'a Path,
     /// Where `Val_dice=…;` is printed after every epoch.
@@ -94,11 +105,13 @@ where
     check_crop(recipe, training.shortest_side())?;
     let Session {
         mut checkpoints,
+        other_data,
         metrics,
         log,
         stop,
     } = session;
-    let mut run = Run::<B>::start_or_resume(recipe, origin, &mut checkpoints, log, device)?;
+    let left = left_state(&mut checkpoints, recipe, origin.data, other_data, log)?;
+    let mut run = Run::<B>::start_or_resume(recipe, origin, left, log, device)?;
     while run.history.len() < recipe.epochs && !run.is_stale() {
         let epoch = run.train_epoch(training, stop)?;
         run.history.push(epoch);
@@ -156,22 +169,14 @@ impl<'a, B: AutodiffBackend<InnerBackend: Kernels + Transforms> + Kernels + Loss
     fn start_or_resume(
         recipe: &'a Recipe,
         origin: Origin<'a>,
-        checkpoints: &mut Checkpoints,
+        left: Option<Checkpoint>,
         log: &mut dyn Write,
         device: &B::Device,
     ) -> Result<Self, FitError> {
         let Origin { data, start } = origin;
         let graph = recipe.network.graph(recipe.dropout);
         let optimiser = AdamW::new(recipe.weight_decay as f32).init::<B, Network<B>>();
-        let mut damaged = Vec::new();
-        let read = checkpoints.read(&mut |path, reason| {
-            damaged.push(format!("{} ({reason})", path.display()));
-        })?;
-        for file in &damaged {
-            writeln!(log, "warning: a damaged checkpoint is passed over: {file}")
-                .map_err(FitError::Log)?;
-        }
-        let Some(checkpoint) = read else {
+        let Some(checkpoint) = left else {
             let weights = start.unwrap_or_else(|| {
                 fresh_weights(&graph, &mut ChaCha8Rng::seed_from_u64(recipe.seed))
             });
@@ -187,16 +192,6 @@ impl<'a, B: AutodiffBackend<InnerBackend: Kernels + Transforms> + Kernels + Loss
                 history: Vec::new(),
             });
         };
-        let differs = |difference| FitError::OtherRun {
-            path: checkpoints.newest().to_owned(),
-            difference,
-        };
-        if checkpoint.recipe != *recipe {
-            return Err(differs("recipe"));
-        }
-        if checkpoint.data != data {
-            return Err(differs("data"));
-        }
         let epochs = checkpoint.history.len();
         writeln!(log, "going on after epoch {epochs} of {}", recipe.epochs)
             .map_err(FitError::Log)?;
@@ -338,6 +333,49 @@ impl<'a, B: AutodiffBackend<InnerBackend: Kernels + Transforms> + Kernels + Loss
         }
         if before.is_none_or(|before| dice > before) {
             self.best = self.average.weights();
+        }
+    }
+}
+
+/// What an earlier session of this very run left, if any.
+fn left_state(
+    checkpoints: &mut Checkpoints,
+    recipe: &Recipe,
+    data: &str,
+    other_data: OtherData,
+    log: &mut dyn Write,
+) -> Result<Option<Checkpoint>, FitError> {
+    let mut damaged = Vec::new();
+    let read = checkpoints.read(&mut |path, reason| {
+        damaged.push(format!("{} ({reason})", path.display()));
+    })?;
+    for file in &damaged {
+        writeln!(log, "warning: a damaged checkpoint is passed over: {file}")
+            .map_err(FitError::Log)?;
+    }
+    let Some(checkpoint) = read else {
+        return Ok(None);
+    };
+    let differs = |difference| FitError::OtherRun {
+        path: checkpoints.newest().to_owned(),
+        difference,
+    };
+    if checkpoint.recipe != *recipe {
+        return Err(differs("recipe"));
+    }
+    if checkpoint.data == data {
+        return Ok(Some(checkpoint));
+    }
+    match other_data {
+        OtherData::Refuse => Err(differs("data")),
+        OtherData::BeginAnew => {
+            writeln!(
+                log,
+                "warning: data or split have changed since {} was written; the training begins anew",
+                checkpoints.newest().display()
+            )
+            .map_err(FitError::Log)?;
+            Ok(None)
         }
     }
 }

@@ -12,9 +12,10 @@ use std::fmt;
 
 use glioseg_shared::cloud::keys::{self, Channel, InvalidName, ModelVersion};
 use glioseg_shared::cloud::{Condition, ETag, Metadata, ObjectKey, Storage, StorageError};
-use glioseg_shared::model::{Contract, ModelError, Segmenter};
+use glioseg_shared::model::{Contract, MAX_FILE_BYTES, ModelError, Segmenter};
 use glioseg_shared::registry::{self, ModelCard, ModelFile, Pointer, RegistryError, Serving};
 
+use crate::export::model_version;
 use comparison::Scoring;
 pub use comparison::{Judge, JudgeError, Scores};
 pub use rollback::{RollBackError, RolledBack, roll_back};
@@ -179,20 +180,57 @@ pub struct Stored {
 
 /// Writes a model's file and its card into the store and leaves it at that: no channel serves it.
 ///
+/// A model that comes out of another training with the same weights has the same version, and may have another commit,
+/// split or score in its contract. The file that was there first stays and stands for both, as both give the same masks.
+///
 /// # Errors
 /// [`PublishError`]. Nothing is written for a file that cannot be served.
 pub async fn store(onnx: &[u8], storage: &impl Storage) -> Result<Stored, PublishError> {
     // Made ready only to see that it can be: a file that does not serve is not published.
     let contract = Segmenter::from_onnx(onnx)?.contract().clone();
     let version = ModelVersion::parse(&contract.model_version)?;
-    let card = card_of(&version, onnx, &contract);
-    write_once(storage, &keys::model_onnx(&version), onnx).await?;
-    let card_key = keys::model_card(&version);
-    write_once(storage, &card_key, &registry::to_json(&card, &card_key)?).await?;
+    let key = keys::model_onnx(&version);
+    match write_once(storage, &key, onnx).await {
+        Ok(()) => write_card(storage, &version, onnx, contract).await,
+        Err(taken @ PublishError::VersionTaken { .. }) => {
+            let there = match storage.get(&key, MAX_FILE_BYTES as u64).await {
+                Ok(object) => object.bytes,
+                Err(StorageError::TooLarge { .. }) => return Err(taken),
+                Err(error) => return Err(error.into()),
+            };
+            if !(answers_by_its_version(&version, onnx) && answers_by_its_version(&version, &there))
+            {
+                return Err(taken);
+            }
+            let contract = Segmenter::from_onnx(&there)?.contract().clone();
+            write_card(storage, &version, &there, contract).await
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn write_card(
+    storage: &impl Storage,
+    version: &ModelVersion,
+    onnx: &[u8],
+    contract: Contract,
+) -> Result<Stored, PublishError> {
+    let card = card_of(version, onnx, &contract);
+    let key = keys::model_card(version);
+    write_once(storage, &key, &registry::to_json(&card, &key)?).await?;
     Ok(Stored {
         model: card.model,
         contract,
     })
+}
+
+/// Whether a version is the one that a file's graph and behaviour give it: two such files of one version give the same
+/// masks.
+fn answers_by_its_version(version: &ModelVersion, onnx: &[u8]) -> bool {
+    let Some((prefix, _)) = version.as_str().rsplit_once('-') else {
+        return false;
+    };
+    model_version(prefix, onnx).is_ok_and(|name| name == version.as_str())
 }
 
 /// Publishes a model, and promotes it to its channel if it scores better than the serving one by the margin.

@@ -3,6 +3,9 @@
 //! As with scores nothing of the event counts but the slice's name: what is kept follows from the prepared slice, its
 //! truth and the manifest as they are now, and each file carries the stamp of what it was made from, so that only what
 //! is older is replaced. Whoever changed something looks once more, and begins anew where something changed meanwhile.
+//!
+//! Slice and truth expire, and what is kept of them does not. A truth that is absent therefore takes nothing away that
+//! was kept before: deleting does that itself.
 
 use futures_util::future::try_join;
 use glioseg_shared::cloud::keys::{
@@ -12,7 +15,7 @@ use glioseg_shared::cloud::{
     Head, Object, ObjectKey, Replaced, Stamp, Storage, StorageError, replace_older,
 };
 use glioseg_shared::digest::sha256_hex;
-use glioseg_shared::imaging::{Limits, decode_masks, encode_slice_tiff};
+use glioseg_shared::imaging::{Limits, decode_masks, decode_slices, encode_slice_tiff};
 use glioseg_shared::study::labelled::{NotEnrolled, Standing};
 use glioseg_shared::study::{Inventory, Prepared, ServingLimits};
 
@@ -23,6 +26,10 @@ use crate::roll;
 /// How often a slice is looked at anew because somebody else wrote meanwhile.
 const MAX_TURNS: usize = 16;
 
+/// Most bytes of an image's file beyond those of its pixels: a directory, eight bytes for each strip, and what fills up
+/// the last one.
+const MAX_TIFF_OVERHEAD: u64 = 1 << 20;
+
 /// What became of a slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Collected {
@@ -32,6 +39,8 @@ pub(crate) enum Collected {
     Unchanged,
     /// It is not, since there are no slice and truth of one size.
     Unpaired,
+    /// It is as it was before, there or not: its truth has expired, was deleted, or is to come.
+    WithoutTruth,
     /// It is not, since its patient was withdrawn.
     Withdrawn,
     /// It is not, since its names are not those of a folder and a file.
@@ -56,10 +65,13 @@ pub(crate) async fn collect<S: Storage>(
         mask: false,
         truth: true,
     };
-    if *scored == is_to_come {
+    let files = Files::of(&place);
+    // Of a slice that was kept the mask may have expired: no other will tell that its truth was corrected.
+    if *scored == is_to_come && head(results, &files.image).await?.is_none() {
         return Ok(Collected::NotYet);
     }
-    let files = Files::of(&place);
+    let is_incomparable = matches!(scored, Outcome::Incomparable(_));
+    let mut has_changed = false;
     for _ in 0..MAX_TURNS {
         let standing = roll::read(results).await?.standing(place.patient());
         let there = files.look(results).await?;
@@ -68,7 +80,17 @@ pub(crate) async fn collect<S: Storage>(
             return Ok(Collected::Withdrawn);
         }
         let inputs = Inputs::read(results, limits, &place).await?;
-        let wanted = inputs.wanted(there.image.is_some(), &limits.imaging())?;
+        // Where this very call has written, the truth was there when it began: it is being deleted, perhaps by one who
+        // looked for the files before they were written.
+        if inputs.truth.object.is_none() && !has_changed {
+            return Ok(Collected::WithoutTruth);
+        }
+        let kept_size = if inputs.prepared.object.is_none() && !is_incomparable {
+            files.size_of_image(results, &limits.imaging()).await?
+        } else {
+            None
+        };
+        let wanted = inputs.wanted(kept_size, &limits.imaging())?;
         let collected = wanted.collected();
         let is_unknown = collected == Collected::Kept && standing == Standing::Unknown;
         if is_unknown || there.is_new(&wanted) {
@@ -78,7 +100,9 @@ pub(crate) async fn collect<S: Storage>(
                 Err(error) => return Err(error),
             }
         }
-        match files.bring_to(results, &there, wanted).await? {
+        let change = files.bring_to(results, &there, wanted).await?;
+        has_changed |= change != Change::None;
+        match change {
             // What has changed since it was read has an event of its own.
             Change::None => return Ok(Collected::Unchanged),
             Change::Made
@@ -112,11 +136,17 @@ pub(crate) async fn warnings<S: Storage>(
     }
     let mut warnings = Vec::new();
     let patient = PatientId::of(inventory.study());
-    if is_withdrawn(results, &patient).await? {
-        warnings.push(
+    match is_withdrawn(results, &patient).await {
+        Ok(false) => {}
+        Ok(true) => warnings.push(
             "the patient was withdrawn from the labelled data set: nothing of the study is collected for training"
                 .to_owned(),
-        );
+        ),
+        // The study stands as it does, whatever somebody has made of the manifest.
+        Err(error @ ScoreError::Document { .. }) => warnings.push(format!(
+            "nothing is collected for training until the manifest of the labelled data set is mended: {error}"
+        )),
+        Err(error) => return Err(error),
     }
     let without_place: Vec<_> = labelled.into_iter().filter_map(Result::err).collect();
     if let Some(first) = without_place.first() {
@@ -153,7 +183,7 @@ struct Made {
 enum Wanted {
     /// Slice and truth.
     Pair { image: Made, mask: Made },
-    /// The truth, beside an image that is there already: what that was made from has expired.
+    /// The truth, beside an image of its size that is there already: what that was made from has expired.
     Mask(Made),
     /// Nothing.
     Nothing,
@@ -184,9 +214,13 @@ impl Inputs {
         Ok(Self { prepared, truth })
     }
 
-    /// What follows from them, where the slice's image is there already or is not. The truth is in the data set's
-    /// layout since it was uploaded.
-    fn wanted(&self, has_image: bool, limits: &Limits) -> Result<Wanted, ScoreError> {
+    /// What follows from them. Where the prepared slice is gone, `kept_size` is that of the image which is there
+    /// already. The truth is in the data set's layout since it was uploaded.
+    fn wanted(
+        &self,
+        kept_size: Option<(usize, usize)>,
+        limits: &Limits,
+    ) -> Result<Wanted, ScoreError> {
         let Some(truth) = &self.truth.object else {
             return Ok(Wanted::Nothing);
         };
@@ -198,7 +232,7 @@ impl Inputs {
             stamp: Stamp::from_metadata(&truth.metadata),
         };
         let Some(prepared) = &self.prepared.object else {
-            return Ok(if has_image {
+            return Ok(if kept_size == Some(size) {
                 Wanted::Mask(mask)
             } else {
                 Wanted::Nothing
@@ -264,6 +298,14 @@ fn size_of_mask(file: &[u8], limits: &Limits) -> Option<(usize, usize)> {
     }
 }
 
+/// Columns and rows of a file of one slice; `None` for any other.
+fn size_of_slice(file: &[u8], limits: &Limits) -> Option<(usize, usize)> {
+    match &decode_slices(file, limits).ok()?[..] {
+        [slice] => Some((slice.width(), slice.height())),
+        _ => None,
+    }
+}
+
 /// The state of the two files of a slice.
 struct There {
     image: Option<Head>,
@@ -315,6 +357,20 @@ impl Files {
     async fn look<S: Storage>(&self, results: &S) -> Result<There, StorageError> {
         let (image, mask) = try_join(head(results, &self.image), head(results, &self.mask)).await?;
         Ok(There { image, mask })
+    }
+
+    /// Columns and rows of the image that is there; `None` where there is none that can be read.
+    async fn size_of_image<S: Storage>(
+        &self,
+        results: &S,
+        limits: &Limits,
+    ) -> Result<Option<(usize, usize)>, StorageError> {
+        let max_bytes = limits.max_decoded_bytes.saturating_add(MAX_TIFF_OVERHEAD);
+        match results.get(&self.image, max_bytes).await {
+            Ok(object) => Ok(size_of_slice(&object.bytes, limits)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Writes or deletes. At no time is there a slice without a mask.

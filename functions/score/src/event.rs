@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use glioseg_shared::cloud::events::ObjectCreated;
 use glioseg_shared::cloud::keys::{self, ResultKey, ResultKind};
-use glioseg_shared::cloud::telemetry::{KeyLog, Metrics};
+use glioseg_shared::cloud::telemetry::{KeyLog, Metrics, scrub};
 use glioseg_shared::cloud::{ObjectKey, Presign, Storage};
 
 use crate::bus::Bus;
@@ -38,7 +38,14 @@ impl<S: Storage + Presign, B: Bus> Score<S, B> {
                 let outcome = self.on_pair(&key, &result).await?;
                 // What keeps the one from being done is not to keep the other from it.
                 let announced = self.announce_if_complete(&result.study).await;
-                announced.and(self.collect(&key, &result, &outcome).await)
+                let collected = self.collect(&key, &result, &outcome).await;
+                if let (Err(_), Err(error)) = (&announced, &collected) {
+                    // Only one of them can be returned.
+                    let text = scrub(&error.to_string(), key.as_str());
+                    let key = KeyLog(key.as_str());
+                    tracing::error!(%key, error = %text, "not collected for training either");
+                }
+                announced.and(collected)
             }
             ResultKind::Rejected | ResultKind::Manifest => {
                 self.announce_if_complete(&result.study).await

@@ -18,6 +18,7 @@ pub(crate) struct Walk<'a, S, F> {
     storage: &'a S,
     prefix: String,
     pick: F,
+    passed_over: usize,
     after: Option<ObjectKey>,
     ended: bool,
 }
@@ -28,6 +29,7 @@ impl<'a, S: Storage, T, F: Fn(&ObjectKey) -> Option<T>> Walk<'a, S, F> {
             storage,
             prefix,
             pick,
+            passed_over: 0,
             after: None,
             ended: false,
         }
@@ -44,8 +46,14 @@ impl<'a, S: Storage, T, F: Fn(&ObjectKey) -> Option<T>> Walk<'a, S, F> {
             .await?;
         self.ended = page.next.is_none();
         self.after = page.next;
+        self.passed_over += page.passed_over;
         let keys = page.entries.iter().map(|entry| &entry.key);
         Ok(Some(keys.filter_map(&self.pick).collect()))
+    }
+
+    /// How many objects so far have keys that nothing here can name.
+    pub(crate) fn passed_over(&self) -> usize {
+        self.passed_over
     }
 
     async fn all(mut self, study: &StudyId) -> Result<Vec<T>, ScoreError> {

@@ -24,9 +24,9 @@ const MAX_NAMED: usize = 100;
 pub struct NotDeleted {
     /// `uploads` or `results`.
     pub bucket: String,
-    /// Its key.
+    /// Its key, or what the keys of several begin with.
     pub key: String,
-    /// What the store said.
+    /// What the store said, or why it was not asked.
     pub reason: String,
 }
 
@@ -35,6 +35,7 @@ pub(crate) struct Area<'a> {
     bucket: Bucket,
     prefix: String,
     is_in: Box<dyn Fn(&ObjectKey) -> bool + Send + Sync + 'a>,
+    is_whole: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -62,6 +63,7 @@ impl<'a> Area<'a> {
             bucket: Bucket::Uploads,
             prefix,
             is_in: Box::new(is_in),
+            is_whole: false,
         }
     }
 
@@ -74,6 +76,35 @@ impl<'a> Area<'a> {
             bucket: Bucket::Results,
             prefix,
             is_in: Box::new(is_in),
+            is_whole: false,
+        }
+    }
+
+    /// All uploads below a prefix, those included whose keys nothing here can name.
+    pub(crate) fn all_uploads(prefix: String) -> Self {
+        Self {
+            is_whole: true,
+            ..Self::uploads(prefix, |_| true)
+        }
+    }
+
+    /// All results below a prefix, those included whose keys nothing here can name.
+    pub(crate) fn all_results(prefix: String) -> Self {
+        Self {
+            is_whole: true,
+            ..Self::results(prefix, |_| true)
+        }
+    }
+
+    /// What to do about objects of a whole area that cannot be named.
+    fn unnamed(&self, count: usize) -> NotDeleted {
+        NotDeleted {
+            bucket: self.bucket.name().to_owned(),
+            key: self.prefix.clone(),
+            reason: format!(
+                "{count} objects below it have keys that are not taken here (an empty segment, `.` or `..`, a `/` at \
+                 the end, a control character or backslash): delete them with `aws s3 rm --recursive`"
+            ),
         }
     }
 }
@@ -122,6 +153,7 @@ pub(crate) async fn sweep<S: Storage>(
         swept.not_deleted.clear();
         let mut pass = Pass {
             found: 0,
+            unnamed: Vec::new(),
             budget: swept.budget(),
             swept: &mut swept,
         };
@@ -133,8 +165,12 @@ pub(crate) async fn sweep<S: Storage>(
             pass.clear(storage, area).await?;
         }
         let (found, exhausted) = (pass.found, pass.budget == 0);
-        swept.complete = found == 0;
-        if found == 0 || exhausted || found == swept.not_deleted.len() {
+        let unnamed = pass.unnamed;
+        swept.complete = found == 0 && unnamed.is_empty();
+        let is_last = found == 0 || exhausted || found == swept.not_deleted.len();
+        // First, so that they are among those that are named.
+        swept.not_deleted.splice(0..0, unnamed);
+        if is_last {
             break;
         }
     }
@@ -145,6 +181,7 @@ pub(crate) async fn sweep<S: Storage>(
 /// One pass through all areas.
 struct Pass<'a> {
     found: usize,
+    unnamed: Vec<NotDeleted>,
     budget: usize,
     swept: &'a mut Swept,
 }
@@ -176,6 +213,13 @@ impl Pass<'_> {
                         reason: error.to_string(),
                     }),
                 }
+            }
+        }
+        if area.is_whole && walk.passed_over() > 0 {
+            let unnamed = area.unnamed(walk.passed_over());
+            // Two kinds of results share a prefix.
+            if !self.unnamed.contains(&unnamed) {
+                self.unnamed.push(unnamed);
             }
         }
         Ok(())

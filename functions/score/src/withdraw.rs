@@ -62,13 +62,12 @@ pub(crate) async fn withdraw<S: Storage>(
 
 fn areas(patient: &PatientId) -> Vec<Area<'_>> {
     let mut areas = vec![
-        Area::uploads(format!("{patient}/"), |_| true),
+        Area::all_uploads(format!("{patient}/")),
         Area::uploads(format!("{patient}."), |key| is_own_zip(patient, key)),
     ];
-    areas.extend(
-        ResultKind::ALL.map(|kind| Area::results(keys::patient_prefix(kind, patient), |_| true)),
-    );
-    areas.push(Area::results(labelled_prefix(patient), |_| true));
+    areas
+        .extend(ResultKind::ALL.map(|kind| Area::all_results(keys::patient_prefix(kind, patient))));
+    areas.push(Area::all_results(labelled_prefix(patient)));
     areas
 }
 

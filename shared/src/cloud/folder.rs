@@ -230,6 +230,7 @@ impl Folder {
     ) -> Result<Page, StorageError> {
         let failed = |error: io::Error| io_error(&error, "list", prefix);
         let mut entries = Vec::new();
+        let mut refused = Vec::new();
         let mut folders = vec![(self.root.clone(), String::new())];
         while let Some((folder, below)) = folders.pop() {
             for entry in fs::read_dir(folder).map_err(failed)? {
@@ -249,13 +250,15 @@ impl Folder {
                     }
                 } else if kind.is_file()
                     && text.starts_with(prefix)
-                    && let Ok(key) = ObjectKey::parse(text)
-                    && after.is_none_or(|after| key > *after)
+                    && after.is_none_or(|after| text.as_str() > after.as_str())
                 {
-                    entries.push(Entry {
-                        key,
-                        size: entry.metadata().map_err(failed)?.len(),
-                    });
+                    match ObjectKey::parse(text.as_str()) {
+                        Ok(key) => entries.push(Entry {
+                            key,
+                            size: entry.metadata().map_err(failed)?.len(),
+                        }),
+                        Err(_) => refused.push(text),
+                    }
                 }
             }
         }
@@ -267,7 +270,19 @@ impl Folder {
             .last()
             .filter(|_| more)
             .map(|entry| entry.key.clone());
-        Ok(Page { entries, next })
+        // Those after the last entry belong to the next page.
+        let passed_over = refused
+            .iter()
+            .filter(|text| {
+                next.as_ref()
+                    .is_none_or(|next| text.as_str() < next.as_str())
+            })
+            .count();
+        Ok(Page {
+            entries,
+            passed_over,
+            next,
+        })
     }
 
     fn delete(&self, key: &ObjectKey) -> Result<(), StorageError> {

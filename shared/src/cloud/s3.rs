@@ -219,6 +219,7 @@ impl Storage for S3Storage {
     ) -> Result<Page, StorageError> {
         let limit = limit.clamp(1, MAX_PAGE);
         let mut entries = Vec::new();
+        let mut passed_over = 0;
         let mut continuation = None;
         // More than one turn only where some keys of a page are no keys here, such as a console's folder markers.
         loop {
@@ -234,6 +235,7 @@ impl Storage for S3Storage {
                 .await
                 .map_err(|error| storage_error(&error, "list", prefix))?;
             let base = self.full_key("");
+            let before = entries.len();
             entries.extend(output.contents().iter().filter_map(|object| {
                 let key = ObjectKey::parse(object.key()?.strip_prefix(&base)?).ok()?;
                 Some(Entry {
@@ -241,6 +243,7 @@ impl Storage for S3Storage {
                     size: u64::try_from(object.size().unwrap_or(0)).unwrap_or(0),
                 })
             }));
+            passed_over += output.contents().len() - (entries.len() - before);
             continuation = output.next_continuation_token().map(str::to_owned);
             let more = output.is_truncated() == Some(true) && continuation.is_some();
             if !more || entries.len() >= limit {
@@ -248,7 +251,11 @@ impl Storage for S3Storage {
                     .last()
                     .filter(|_| more)
                     .map(|entry| entry.key.clone());
-                return Ok(Page { entries, next });
+                return Ok(Page {
+                    entries,
+                    passed_over,
+                    next,
+                });
             }
         }
     }

@@ -137,6 +137,9 @@ pub struct Entry {
 pub struct Page {
     /// The objects.
     pub entries: Vec<Entry>,
+    /// How many objects among them were passed over, since their keys are no [`ObjectKey`]: a console's folder markers,
+    /// which end in `/`, and what lies in folders without a name. No call here can read or delete them.
+    pub passed_over: usize,
     /// Where to continue: pass it as `after` for the next page. `None` on the last.
     pub next: Option<ObjectKey>,
 }

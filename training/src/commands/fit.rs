@@ -9,7 +9,7 @@ use glioseg_training::data::cache::CachedPatient;
 use glioseg_training::data::dataset::Dataset;
 use glioseg_training::data::split::Split;
 use glioseg_training::device::Device;
-use glioseg_training::fit::{Origin, Session};
+use glioseg_training::fit::{Origin, OtherData, Session};
 use glioseg_training::package::draft;
 use glioseg_training::run::{Run, data_name, provenance, run_data, split_name, weights_of};
 use glioseg_training::settings::{Settings, above_zero};
@@ -95,6 +95,7 @@ pub(crate) fn run(args: &FitArgs) -> Outcome {
         resident_bytes: (args.resident_gib * f64::from(1u32 << 30)) as u64,
         session: Session {
             checkpoints: Checkpoints::one(args.out.join("checkpoint.bin")),
+            other_data: OtherData::Refuse,
             metrics: &args.out.join("metrics.csv"),
             log: &mut std::io::stdout(),
             stop: &|| false,

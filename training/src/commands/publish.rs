@@ -1,6 +1,6 @@
 //! `glioseg-train publish`: a model where the Lambdas find it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -10,8 +10,9 @@ use glioseg_shared::imaging::Limits;
 use glioseg_shared::model::Contract;
 use glioseg_training::data::dataset::Dataset;
 use glioseg_training::data::split::Split;
+use glioseg_training::data::{CachedPatient, DataError};
 use glioseg_training::evaluate;
-use glioseg_training::evaluate::studies::decoded;
+use glioseg_training::job::CorruptSlices;
 use glioseg_training::publish::{Judge, JudgeError, PublishOptions, publish};
 use glioseg_training::settings::fraction;
 
@@ -43,6 +44,9 @@ pub(crate) struct PublishArgs {
     /// Split with the validation patients.
     #[arg(long, requires = "data")]
     split: Option<PathBuf>,
+    /// What becomes of slices of the data that cannot be read. Left out, they are so for both models.
+    #[arg(long, value_enum, default_value_t = CorruptSlices::Stop)]
+    corrupt_slices: CorruptSlices,
 }
 
 /// Runs the command.
@@ -51,9 +55,7 @@ pub(crate) fn run(args: &PublishArgs) -> Outcome {
     let stated = Contract::of_onnx(&model)?.provenance.split_digest;
     let validation = match (&args.data, &args.split) {
         (Some(data), Some(path)) => {
-            let dataset = Dataset::open(data)?;
             let split = Split::read(path)?;
-            split.check_against(&dataset)?;
             if stated != split.digest() && !args.force {
                 return Err(format!(
                     "{}: trained by another split than {}: it may have learned from its validation patients",
@@ -62,18 +64,15 @@ pub(crate) fn run(args: &PublishArgs) -> Outcome {
                 )
                 .into());
             }
-            Some(dataset.select(&split.validation)?)
+            Some(validation_patients(data, &split, args.corrupt_slices)?)
         }
         _ => None,
     };
     let score = |onnx: &[u8]| -> Result<Vec<f64>, JudgeError> {
-        let dataset = validation
+        let patients = validation
             .as_ref()
             .ok_or("no validation patients are given")?;
-        Ok(evaluate::volume_dice(
-            onnx,
-            decoded(dataset, &Limits::default()),
-        )?)
+        Ok(evaluate::volume_dice(onnx, patients.iter().map(Ok))?)
     };
     let judge: Option<&dyn Judge> = validation.is_some().then_some(&score);
     let options = PublishOptions {
@@ -96,4 +95,37 @@ pub(crate) fn run(args: &PublishArgs) -> Outcome {
     })?;
     println!("{outcome}");
     Ok(ExitCode::SUCCESS)
+}
+
+/// The decoded validation patients, each of whom has to be there; slices that are left out are named on stderr.
+fn validation_patients(
+    data: &Path,
+    split: &Split,
+    corrupt_slices: CorruptSlices,
+) -> Result<Vec<CachedPatient>, CommandError> {
+    let limits = Limits::default();
+    if corrupt_slices == CorruptSlices::Stop {
+        let dataset = Dataset::open(data)?;
+        split.check_against(&dataset)?;
+        let patients = dataset.select(&split.validation)?;
+        let decoded = patients
+            .patients()
+            .iter()
+            .map(|patient| CachedPatient::decode(patient, &limits))
+            .collect::<Result<_, _>>()?;
+        return Ok(decoded);
+    }
+    let name = |fault: &DataError| eprintln!("skipped: {fault}");
+    let (dataset, left_out) = Dataset::open_skipping(data)?;
+    left_out.iter().for_each(name);
+    split.check_against(&dataset)?;
+    let mut decoded = Vec::new();
+    for patient in dataset.select(&split.validation)?.patients() {
+        let (patient, left_out) = CachedPatient::decode_skipping(patient, &limits);
+        left_out.iter().for_each(|(_, fault)| name(fault));
+        if !patient.slices.is_empty() {
+            decoded.push(patient);
+        }
+    }
+    Ok(decoded)
 }

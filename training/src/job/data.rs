@@ -34,6 +34,8 @@ pub(super) struct Material {
     pub(super) names: (String, String),
     /// The decoded patients for training and validation.
     patients: Vec<CachedPatient>,
+    /// The decoded test patients, where they are to be scored.
+    pub(super) test: Vec<CachedPatient>,
 }
 
 impl Material {
@@ -79,11 +81,19 @@ impl Material {
             dataset = dataset.without(&left_out);
             split = restrict(split, &dataset, log)?;
         }
+        // Before training, though they are scored after it: a slice that cannot be read is to end no job that has
+        // trained for hours.
+        let test = if hyper.score_test {
+            decode(&dataset.select(&split.test)?, skip, log, stop)?.0
+        } else {
+            Vec::new()
+        };
         Ok(Self {
             dataset,
             split,
             names,
             patients,
+            test,
         })
     }
 
@@ -91,18 +101,6 @@ impl Material {
     pub(super) fn patients(&self, ids: &[String]) -> Vec<&CachedPatient> {
         let patient = |id: &String| self.patients.iter().find(|patient| patient.id == *id);
         ids.iter().filter_map(patient).collect()
-    }
-
-    /// Decodes the test patients, whom nobody looked at before.
-    pub(super) fn test_patients(
-        &self,
-        hyper: &HyperParameters,
-        log: &mut dyn Write,
-        stop: &dyn Fn() -> bool,
-    ) -> Result<Vec<CachedPatient>, JobError> {
-        let test = self.dataset.select(&self.split.test)?;
-        let skip = hyper.corrupt_slices == CorruptSlices::Skip;
-        Ok(decode(&test, skip, log, stop)?.0)
     }
 }
 

@@ -28,7 +28,7 @@ use crate::checkpoint::{Checkpoints, weights_digest};
 use crate::data::CachedPatient;
 use crate::device::Chosen;
 use crate::evaluate::studies::Part;
-use crate::fit::{Origin, Session, check_crop};
+use crate::fit::{Origin, OtherData, Session, check_crop};
 use crate::package::{GRID, draft, score};
 use crate::report::{Report, SplitPart, Subject};
 use crate::run::{Run, RunError, provenance, run_data, weights_of};
@@ -194,6 +194,7 @@ impl Job<'_> {
             resident_bytes: (hyper.resident_gib * f64::from(1u32 << 30)) as u64,
             session: Session {
                 checkpoints: Checkpoints::two(&container.checkpoints()),
+                other_data: OtherData::BeginAnew,
                 metrics: &container.output_data().join("metrics.csv"),
                 log: &mut *log,
                 stop: self.stop,
@@ -221,12 +222,7 @@ impl Job<'_> {
         log: &mut dyn Write,
     ) -> Result<(Vec<u8>, Report), JobError> {
         go_on(self.stop)?;
-        let test = if self.hyper.score_test {
-            self.material.test_patients(self.hyper, log, self.stop)?
-        } else {
-            Vec::new()
-        };
-        let test: Vec<&CachedPatient> = test.iter().collect();
+        let test: Vec<&CachedPatient> = self.material.test.iter().collect();
         if !test.is_empty() {
             onnx = score(&onnx, self.hyper.name(), "test", &test).map_err(RunError::from)?;
         }

@@ -162,6 +162,7 @@ impl JobError {
     fn is_full_disk(&self) -> bool {
         let source = match self {
             Self::Write { source, .. }
+            | Self::Container(ContainerError::Make { source, .. })
             | Self::Split(SplitError::Write { source, .. })
             | Self::Report(ReportError::Write { source, .. })
             | Self::Run(RunError::Fit(

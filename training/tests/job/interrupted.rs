@@ -98,3 +98,16 @@ fn a_finished_job_that_is_started_again_trains_no_more() {
     assert_says(&log, &["already", "Promoted=1;"]);
     assert_eq!(tree.serving(), pointer);
 }
+
+#[test]
+fn data_that_change_while_it_waits_begin_it_anew() {
+    let tree = Tree::new();
+    tree.hyper(&[("epochs", "2"), ("publish", "false")]);
+    tree.succeed();
+    for file in ["p4_2.tif", "p4_2_mask.tif"] {
+        fs::remove_file(tree.path("ml/input/data/training/p4").join(file)).unwrap();
+    }
+    let log = tree.succeed();
+    assert_says(&log, &["the training begins anew"]);
+    assert_eq!(metric(&log, "Val_dice").len(), 2);
+}

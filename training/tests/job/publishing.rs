@@ -1,6 +1,7 @@
 //! What is published, what serves, and what becomes of both when something fails.
 
-use std::process::Stdio;
+use std::fs;
+use std::process::{Command, Stdio};
 use std::thread;
 
 use glioseg_shared::scoring::Summary;
@@ -94,6 +95,50 @@ fn killed_between_the_model_and_the_pointer_it_publishes_the_same_version() {
     assert_eq!(metric(&log, "Val_dice").len(), 0, "{log}");
     assert_eq!(s3.serving().unwrap().model.version, version);
     assert_eq!(s3.files("models"), ["fast", version.as_str()]);
+}
+
+#[test]
+fn the_same_weights_of_another_commit_are_the_model_that_is_there() {
+    let tree = Tree::new();
+    tree.succeed();
+    let (serving, first) = (tree.serving().unwrap(), tree.read("ml/model/model.onnx"));
+    let log = succeed(&tree, tree.job().env("GLIOSEG_COMMIT", "another"));
+    assert!(tree.read("ml/model/model.onnx") != first);
+    assert_says(&log, &["already", "Promoted=1;"]);
+    assert_eq!(tree.serving().unwrap(), serving);
+    let published = format!("models/models/{}/model.onnx", serving.model.version);
+    assert!(tree.read(&published) == first);
+}
+
+#[test]
+fn what_a_job_skipped_is_skipped_where_its_model_is_published() {
+    let tree = Tree::new();
+    let data = tree.path("ml/input/data/training");
+    fs::write(data.join("p5/p5_1.tif"), "no image").unwrap();
+    tree.hyper(&[("corrupt-slices", "skip"), ("publish", "false")]);
+    tree.succeed();
+    let publish = |options: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_glioseg-train"))
+            .arg("publish")
+            .args(["ml/model/model.onnx", "models"].map(|name| tree.path(name)))
+            .arg("--data")
+            .arg(&data)
+            .arg("--split")
+            .arg(tree.path("ml/model/split.json"))
+            .args(options)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        (output.status.success(), said)
+    };
+    let (published, said) = publish(&[]);
+    assert!(!published);
+    assert_says(&said, &["p5/p5_1.tif"]);
+    assert_eq!(tree.serving(), None);
+    let (published, said) = publish(&["--corrupt-slices", "skip"]);
+    assert!(published, "{said}");
+    assert_says(&said, &["skipped: ", "p5/p5_1.tif"]);
+    assert_eq!(tree.serving().unwrap().model.version, tree.version());
 }
 
 #[test]

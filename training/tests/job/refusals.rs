@@ -138,6 +138,15 @@ fn a_corrupt_slice_stops_the_job_or_is_skipped() {
 }
 
 #[test]
+fn a_test_slice_that_cannot_be_read_is_told_of_before_training() {
+    let tree = Tree::new();
+    fs::write(tree.path("ml/input/data/training/p6/p6_1.tif"), "no image").unwrap();
+    tree.hyper(&[("score-test", "true")]);
+    refused(&tree, &["p6/p6_1.tif: "]);
+    assert_eq!(tree.files("ml/checkpoints"), [""; 0]);
+}
+
+#[test]
 fn checkpoints_of_another_job_are_not_gone_on_from() {
     let tree = Tree::new();
     tree.hyper(&[("publish", "false")]);

@@ -161,6 +161,62 @@ async fn an_image_outlives_what_it_was_made_from() {
 }
 
 #[tokio::test]
+async fn a_pair_outlives_the_truth_it_was_made_from() {
+    let stage = Stage::collecting();
+    stage.labelled("p", "x").await;
+    stage.tells(&["masks/p/x.tif"]).await;
+    let expired = object("truth/p/x.tif");
+    stage.score.results.delete(&expired).await.unwrap();
+    let found_anew = drawn(&["..", ".#"]);
+    let found = Found {
+        model: "model-b",
+        ..Found::new(&found_anew)
+    };
+    stage.found("p", "x", &found).await;
+    stage.tells(&["masks/p/x.tif"]).await;
+    assert_eq!(stage.bytes(IMAGE).await, Some(encode_slice_tiff(&slice(7))));
+    assert_eq!(stage.bytes(MASK).await, Some(encode_mask_tiff(&truth())));
+}
+
+#[tokio::test]
+async fn a_truth_is_corrected_whose_mask_has_expired() {
+    let stage = Stage::collecting();
+    stage.labelled("p", "x").await;
+    stage.tells(&["masks/p/x.tif"]).await;
+    for expired in ["prepared/p/x.png", "masks/p/x.tif", "reports/p/x.json"] {
+        let expired = object(expired);
+        stage.score.results.delete(&expired).await.unwrap();
+    }
+    let corrected = drawn(&["..", "##"]);
+    stage.truth("p", "x", &corrected).await;
+    stage.tells(&["truth/p/x.tif"]).await;
+    assert_eq!(stage.bytes(IMAGE).await, Some(encode_slice_tiff(&slice(7))));
+    assert_eq!(stage.bytes(MASK).await, Some(encode_mask_tiff(&corrected)));
+}
+
+#[tokio::test]
+async fn beside_a_kept_image_no_truth_of_another_size_is_written() {
+    // With a mask of the image's size the two cannot be compared; with one of the truth's they can; with none nobody
+    // tries.
+    let other = drawn(&["###", "..."]);
+    for mask in [Some(truth()), Some(other.clone()), None] {
+        let stage = Stage::collecting();
+        stage.labelled("p", "x").await;
+        stage.tells(&["masks/p/x.tif"]).await;
+        for expired in ["prepared/p/x.png", "masks/p/x.tif", "reports/p/x.json"] {
+            let expired = object(expired);
+            stage.score.results.delete(&expired).await.unwrap();
+        }
+        if let Some(mask) = &mask {
+            stage.found("p", "x", &Found::new(mask)).await;
+        }
+        stage.truth("p", "x", &other).await;
+        stage.tells(&["truth/p/x.tif"]).await;
+        assert_eq!(stage.collected(), [MANIFEST]);
+    }
+}
+
+#[tokio::test]
 async fn studies_of_a_patient_share_a_folder_and_no_file() {
     let stage = Stage::collecting();
     for study in ["p", "p/a", "p/a/b"] {
@@ -371,6 +427,10 @@ async fn a_manifest_that_cannot_be_read_is_not_begun_anew() {
     stage.labelled("p", "x").await;
     assert_eq!(stage.tell("masks/p/x.tif").await, ["m1"]);
     assert_eq!(stage.bytes(MANIFEST).await, Some(b"{}".to_vec()));
+    let (code, status) = stage.get("/studies/p").await;
+    assert_eq!((code, &status["counts"]["scored"]), (200, &json!(1)));
+    let warnings = status["warnings"].to_string();
+    assert!(warnings.contains(&format!("is mended: {MANIFEST}")));
     let results = &stage.score.results;
     let manifest = object(MANIFEST);
     let mended = Manifest::default().to_json();

@@ -1,6 +1,7 @@
 //! A stack of two folders, and what the other functions would have put there.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use glioseg_score::Score;
@@ -177,6 +178,15 @@ impl Stage {
         let file = encode_mask_tiff(mask);
         self.put(&self.score.results, &key, file, &Metadata::new())
             .await;
+    }
+
+    /// Writes a file that no call of a store can name, as other tools may leave objects.
+    pub(crate) fn put_unnamed(&self, folder: &str) -> PathBuf {
+        let folder = self.folder.path().join(folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("a\nb.tif");
+        std::fs::write(&file, b"x").unwrap();
+        file
     }
 
     pub(crate) async fn close(&self, study: &str, slices: usize) {

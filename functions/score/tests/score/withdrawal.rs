@@ -105,6 +105,35 @@ async fn a_study_takes_what_was_collected_of_it_and_leaves_the_patient_enrolled(
 }
 
 #[tokio::test]
+async fn objects_that_cannot_be_named_keep_a_withdrawal_from_being_complete() {
+    let stage = Stage::new();
+    stage.upload("p/x.tif").await;
+    let files = ["uploads/p", "results/studies/p/visit"].map(|folder| stage.put_unnamed(folder));
+    stage.put_unnamed("uploads/q");
+    let (status, withdrawal) = ask(&stage, "DELETE", "/patients/p").await;
+    assert_eq!((status, &withdrawal["complete"]), (200, &json!(false)));
+    assert_eq!(withdrawal["deleted_uploads"], 1);
+    let told = withdrawal["not_deleted"].as_array().unwrap();
+    let places: Vec<_> = told.iter().map(|it| (&it["bucket"], &it["key"])).collect();
+    assert_eq!(
+        places,
+        [
+            (&json!("uploads"), &json!("p/")),
+            (&json!("results"), &json!("studies/p/")),
+        ]
+    );
+    assert!(told[0]["reason"].as_str().unwrap().contains("1 objects"));
+    for file in files {
+        std::fs::remove_file(file).unwrap();
+    }
+    let (_, withdrawal) = ask(&stage, "DELETE", "/patients/p").await;
+    assert_eq!(
+        (&withdrawal["complete"], &withdrawal["not_deleted"]),
+        (&json!(true), &json!([]))
+    );
+}
+
+#[tokio::test]
 async fn only_patients_can_be_withdrawn_and_nothing_else_done_to_them() {
     let stage = Stage::new();
     for (method, path, expected) in [

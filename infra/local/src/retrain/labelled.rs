@@ -1,5 +1,6 @@
 //! The labelled data set of a stack as a channel of a training job.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -53,15 +54,21 @@ pub enum DownloadError {
 /// # Errors
 /// [`DownloadError`].
 pub async fn download(results: &impl Storage, folder: &Path) -> Result<Split, DownloadError> {
-    let mut patients = Vec::new();
+    let mut patients = BTreeSet::new();
     let mut after = None;
     loop {
         let page = results.list(PREFIX, after.as_ref(), 1000).await?;
         for entry in page.entries {
             // Any other object is none of the data set, and its key perhaps no path.
             if let Some((slice, _)) = parse_labelled(&entry.key) {
-                patients.push(slice.patient().to_string());
-                copy(results, &entry.key, folder, MAX_BYTES).await?;
+                match copy(results, &entry.key, folder, MAX_BYTES).await {
+                    Ok(_) => {
+                        patients.insert(slice.patient().to_string());
+                    }
+                    // Deleted since it was listed.
+                    Err(DownloadError::Storage(error)) if error.is_not_found() => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
         after = page.next;
@@ -70,8 +77,7 @@ pub async fn download(results: &impl Storage, folder: &Path) -> Result<Split, Do
         }
     }
     let split = match copy(results, &labelled_manifest(), folder, Manifest::MAX_BYTES).await {
-        Ok(manifest) => Manifest::from_json(&manifest)?
-            .split(|patient| patients.iter().any(|listed| listed == patient)),
+        Ok(manifest) => Manifest::from_json(&manifest)?.split(|patient| patients.contains(patient)),
         Err(DownloadError::Storage(error)) if error.is_not_found() => Split::default(),
         Err(error) => return Err(error),
     };

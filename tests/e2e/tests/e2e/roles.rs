@@ -119,6 +119,18 @@ fn only_score_reads_and_writes_what_is_kept_for_training() {
         .map(|(_, _, resource)| resource.as_str())
         .collect();
     assert_eq!(written, BTreeSet::from(["${ResultsBucket.Arn}/labelled/*"]));
+    // Slices, and never the manifest beside the patients' folders.
+    let deleted: BTreeSet<_> = allowed
+        .iter()
+        .filter(|(_, action, resource)| {
+            action.starts_with("s3:Delete") && labelled(action, resource)
+        })
+        .map(|(_, _, resource)| resource.as_str())
+        .collect();
+    assert_eq!(
+        deleted,
+        BTreeSet::from(["${ResultsBucket.Arn}/labelled/*/*"])
+    );
 }
 
 #[test]
