@@ -1,11 +1,11 @@
-//! Scores against MONAI, SciPy and sums done by hand.
+//! Scores against MONAI, SciPy, NumPy and sums done by hand.
 
 #![allow(clippy::unwrap_used)]
 
-use glioseg_shared::imaging::Mask;
+use glioseg_shared::imaging::{Mask, ProbabilityMap};
 use glioseg_shared::scoring::{
-    Counts, PROTOCOL, PatientScore, SliceScore, Summary, SurfaceDistances, bootstrap,
-    surface_distances,
+    Counts, PROTOCOL, PatientScore, Reliability, SliceScore, Summary, SurfaceDistances, bootstrap,
+    spearman, surface_distances,
 };
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -33,6 +33,51 @@ struct Surface {
     hd: f64,
     hd95: f64,
     average: f64,
+}
+
+#[derive(Deserialize)]
+struct Calibration {
+    correlations: Vec<Correlation>,
+    slices: Vec<Calibrated>,
+}
+
+#[derive(Deserialize)]
+struct Correlation {
+    name: String,
+    x: Vec<f64>,
+    y: Vec<f64>,
+    rho: f64,
+}
+
+#[derive(Deserialize)]
+struct Calibrated {
+    name: String,
+    width: usize,
+    probability: Vec<f32>,
+    truth: String,
+    ece: f64,
+    pixels: Vec<u64>,
+    mean_probability: Vec<Option<f64>>,
+    tumour_share: Vec<Option<f64>>,
+}
+
+impl Calibration {
+    fn read() -> Self {
+        serde_json::from_str(include_str!("goldens/calibration/calibration.json")).unwrap()
+    }
+}
+
+impl Calibrated {
+    fn reliability(&self) -> Reliability {
+        let height = self.probability.len() / self.width;
+        let probability =
+            ProbabilityMap::new(self.width, height, self.probability.clone()).unwrap();
+        let truth = self.truth.bytes().map(|b| b == b'#').collect();
+        let truth = Mask::new(self.width, height, truth).unwrap();
+        let mut reliability = Reliability::default();
+        reliability.add(&probability, &truth).unwrap();
+        reliability
+    }
 }
 
 #[derive(Deserialize)]
@@ -249,6 +294,67 @@ fn the_interval_of_a_mean_is_the_normal_one_for_many_units() {
     let error = ((400.0_f64.powi(2) - 1.0) / 12.0).sqrt() / 400.0 / 20.0;
     assert_close((interval.low - centre) / error, -1.96, 0.1);
     assert_close((interval.high - centre) / error, 1.96, 0.1);
+}
+
+#[test]
+fn rank_correlations_are_scipys() {
+    let goldens = Calibration::read().correlations;
+    assert_eq!(goldens.len(), 6);
+    for Correlation { name, x, y, rho } in goldens {
+        let found = spearman(&x, &y).unwrap_or_else(|| panic!("{name}"));
+        assert_close(found, rho, 1e-12);
+        assert_eq!(spearman(&y, &x), Some(found), "{name}");
+    }
+}
+
+#[test]
+fn calibration_is_numpys() {
+    let goldens = Calibration::read().slices;
+    assert_eq!(goldens.len(), 3);
+    for golden in &goldens {
+        let reliability = golden.reliability();
+        let bins = reliability.bins();
+        assert_eq!(
+            bins.map(|bin| bin.pixels)[..],
+            golden.pixels,
+            "{}",
+            golden.name
+        );
+        let error = reliability.expected_calibration_error().unwrap();
+        assert_close(error, golden.ece, 1e-12);
+        let expected = golden.mean_probability.iter().zip(&golden.tumour_share);
+        for (bin, (mean, share)) in bins.iter().zip(expected) {
+            assert_eq!(bin.mean_probability.is_some(), mean.is_some());
+            assert_eq!(bin.tumour_share.is_some(), share.is_some());
+            assert_close(
+                bin.mean_probability.unwrap_or(0.0),
+                mean.unwrap_or(0.0),
+                1e-12,
+            );
+            assert_close(bin.tumour_share.unwrap_or(0.0), share.unwrap_or(0.0), 1e-12);
+        }
+    }
+}
+
+#[test]
+fn calibration_of_slices_adds_up() {
+    let goldens = Calibration::read().slices;
+    let sum: Reliability = goldens.iter().map(Calibrated::reliability).sum();
+    let mut pixel_by_pixel = Reliability::default();
+    for golden in &goldens {
+        for (&probability, tumour) in golden.probability.iter().zip(golden.truth.bytes()) {
+            pixel_by_pixel.add_pixel(probability, tumour == b'#');
+        }
+    }
+    assert_eq!(sum.pixels(), pixel_by_pixel.pixels());
+    for (bin, other) in sum.bins().iter().zip(&pixel_by_pixel.bins()) {
+        assert_eq!(
+            (bin.pixels, bin.tumour_share),
+            (other.pixels, other.tumour_share)
+        );
+    }
+    let error = |of: &Reliability| of.expected_calibration_error().unwrap();
+    assert_close(error(&sum), error(&pixel_by_pixel), 1e-12);
 }
 
 fn mask_pair() -> impl Strategy<Value = (Mask, Mask)> {

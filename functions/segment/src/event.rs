@@ -278,7 +278,7 @@ impl<S: Storage> Segment<S> {
         rejection.study = Some(result.study.clone());
         rejection.input_sha256 =
             Some(stamp.input_sha256.clone()).filter(|digest| digest.len() == 64);
-        let place = keys::rejected(&result.study, &format!("{}.png", result.name));
+        let place = keys::unsegmentable(&result.study, &result.name);
         let stamp = Stamp {
             model_version: Some(model.version().to_owned()),
             ..stamp

@@ -112,5 +112,6 @@ impl<'a> Segmented<'a> {
     #[must_use]
     pub fn report(&self) -> SliceReport {
         report::of(self.prepared, &self.found, self.channel)
+            .expect("a mask and its probabilities have the size of their slice")
     }
 }

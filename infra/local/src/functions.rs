@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use glioseg_preprocess::Preprocess;
 use glioseg_score::Score;
 use glioseg_score::bus::{Announcement, Bus, BusError};
+use glioseg_score::memory::Memory;
 use glioseg_segment::Segment;
 use glioseg_shared::cloud::keys::Channel;
 use glioseg_shared::cloud::{EnvironmentError, S3Storage};
@@ -70,6 +71,7 @@ pub fn functions(
         uploads: bucket(Bucket::Uploads),
         results: bucket(Bucket::Results),
         bus,
+        memory: Memory::default(),
         config,
     };
 

@@ -1,5 +1,6 @@
 //! What can be wrong with a model file, its contract, or a run of it.
 
+use super::confidence::MaskSizeMismatch;
 use crate::imaging::ImagingError;
 
 /// Why the contract of a model was refused.
@@ -136,6 +137,9 @@ pub enum ModelError {
     /// The result does not make an image.
     #[error(transparent)]
     Imaging(#[from] ImagingError),
+    /// A mask is not as large as the probabilities behind it.
+    #[error(transparent)]
+    MaskSize(#[from] MaskSizeMismatch),
 }
 
 impl ModelError {

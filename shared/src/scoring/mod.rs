@@ -9,14 +9,21 @@
 //! 4. false-positive rate: share of the slices with empty G where P is not empty.
 //!
 //! Each stands with its n and a 95 % bootstrap interval over patients.
+//!
+//! How far a model's own probabilities can be trusted is another matter: [`Reliability`] compares them
+//! with what is there, and [`spearman`] says whether a confidence orders slices as their scores do.
 
 mod bootstrap;
+pub mod calibration;
 pub mod counts;
 mod quantile;
+mod rank;
 pub mod summary;
 pub mod surface;
 
 pub use bootstrap::{Interval, RESAMPLES, bootstrap};
+pub use calibration::{RELIABILITY_BINS, Reliability, ReliabilityBin};
 pub use counts::{Counts, SizeMismatch};
+pub use rank::spearman;
 pub use summary::{Estimate, PROTOCOL, PatientScore, SliceScore, Summary};
 pub use surface::{SurfaceDistances, surface_distances};

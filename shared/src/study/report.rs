@@ -11,8 +11,8 @@ use crate::cloud::keys::{Channel, SliceName, StudyId};
 use crate::imaging::components::{Connectivity, label_2d};
 use crate::imaging::contour::contours;
 use crate::imaging::{BoundingBox, Mask, ProbabilityMap};
-use crate::model::Segmentation;
 use crate::model::contract::NOTICE;
+use crate::model::{MaskSizeMismatch, Segmentation, soft_dice_confidence};
 
 /// Most components that are listed one by one.
 const MAX_COMPONENTS: usize = 1024;
@@ -95,7 +95,7 @@ pub struct ReportContour {
     pub points: Vec<[usize; 2]>,
 }
 
-/// How certain the model is of a slice, as probabilities of tumour.
+/// How certain the model is of a slice, by its own probabilities of tumour.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Confidence {
@@ -103,6 +103,11 @@ pub struct Confidence {
     pub mean_probability: Option<f64>,
     /// Largest of the slice, 0..=1.
     pub max_probability: f64,
+    /// The Dice coefficient that the mask is expected to have, 0..=1: [`soft_dice_confidence`].
+    ///
+    /// Slices with low values are those to look at first. It is no better than the probabilities are: a
+    /// tumour that the model is sure not to see leaves it high.
+    pub expected_dice: f64,
 }
 
 /// Which model found it.
@@ -121,14 +126,21 @@ impl Document for SliceReport {
 }
 
 /// Says what a model found in a slice.
-#[must_use]
-pub fn of(prepared: &Prepared, found: &Segmentation, channel: &Channel) -> SliceReport {
+///
+/// # Errors
+/// [`MaskSizeMismatch`] when the mask and its probabilities differ in size, which those of a segmenter
+/// never do.
+pub fn of(
+    prepared: &Prepared,
+    found: &Segmentation,
+    channel: &Channel,
+) -> Result<SliceReport, MaskSizeMismatch> {
     let mask = &found.mask;
     let area = |pixels| prepared.spacing_mm.map(|spacing| spacing.area_mm2(pixels));
     let tumour_pixels = mask.area();
     let components = label_2d(mask, Connectivity::Corners);
     let (contours, contours_complete) = outlines(mask);
-    SliceReport {
+    Ok(SliceReport {
         schema: Schema::V1,
         study: prepared.study.clone(),
         slice: prepared.name.clone(),
@@ -150,7 +162,7 @@ pub fn of(prepared: &Prepared, found: &Segmentation, channel: &Channel) -> Slice
             .collect(),
         contours,
         contours_complete,
-        confidence: Confidence::of(mask, &found.probability),
+        confidence: Confidence::of(mask, &found.probability)?,
         spacing_mm: prepared.spacing_mm,
         intensity: prepared.slice.intensity().into(),
         volume: prepared.volume.clone(),
@@ -161,7 +173,7 @@ pub fn of(prepared: &Prepared, found: &Segmentation, channel: &Channel) -> Slice
         input_sha256: prepared.source.sha256.clone(),
         input_page: prepared.source.page,
         notice: NOTICE.to_owned(),
-    }
+    })
 }
 
 /// The outlines of a mask as far as they are listed, and whether they are all.
@@ -184,16 +196,18 @@ fn outlines(mask: &Mask) -> (Vec<ReportContour>, bool) {
 }
 
 impl Confidence {
-    fn of(mask: &Mask, probability: &ProbabilityMap) -> Self {
+    fn of(mask: &Mask, probability: &ProbabilityMap) -> Result<Self, MaskSizeMismatch> {
+        let expected_dice = soft_dice_confidence(mask, probability)?;
         let values = probability.values();
         let (mut sum, mut pixels) = (0.0, 0_u64);
         for (&value, _) in values.iter().zip(mask.pixels()).filter(|(_, set)| **set) {
             sum += f64::from(value);
             pixels += 1;
         }
-        Self {
+        Ok(Self {
             mean_probability: (pixels > 0).then(|| rounded(sum / pixels as f64)),
             max_probability: rounded(f64::from(values.iter().copied().fold(0.0, f32::max))),
-        }
+            expected_dice: rounded(expected_dice),
+        })
     }
 }

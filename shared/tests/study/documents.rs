@@ -1,13 +1,13 @@
 //! Reports, scores and the status of a study against figures worked out another way.
 
 use glioseg_shared::cloud::ObjectKey;
-use glioseg_shared::cloud::keys;
+use glioseg_shared::cloud::keys::{self, Channel};
 use glioseg_shared::imaging::{Intensity, Mask, ProbabilityMap, Slice};
 use glioseg_shared::model::Segmentation;
 use glioseg_shared::study::score::DistanceUnit;
 use glioseg_shared::study::status::{self, Evidence};
 use glioseg_shared::study::{
-    Document, Inventory, SliceReport, SliceScoreDocument, StudyManifest, StudyStatus,
+    Document, Inventory, SliceReport, SliceScoreDocument, StudyManifest, StudyStatus, report,
 };
 
 use super::samples;
@@ -71,6 +71,8 @@ fn a_report_tells_what_is_in_the_mask() {
     assert!(report.contours_complete);
     assert_eq!(report.confidence.mean_probability, Some(0.63));
     assert_eq!(report.confidence.max_probability, 0.95);
+    // 2 · (0.9 + 9 · 0.6) / ((0.95 + 0.9 + 34 · 0.6) + 10)
+    assert_eq!(report.confidence.expected_dice, 0.390_698);
     assert_eq!(SliceReport::from_json(&report.to_json()).unwrap(), report);
 }
 
@@ -82,6 +84,20 @@ fn a_report_of_nothing_says_so_and_gives_no_area_without_spacing() {
     assert_eq!((report.bounding_box, report.component_count), (None, 0));
     assert_eq!(report.confidence.mean_probability, None);
     assert_eq!(report.confidence.max_probability, 0.25);
+    assert_eq!(report.confidence.expected_dice, 0.75);
+}
+
+#[test]
+fn a_mask_of_another_size_than_its_probabilities_has_no_report() {
+    let prepared = samples::prepared(0, grey(4, 3), None);
+    let mut found = found(Mask::empty(4, 3), |_| 0.25);
+    found.mask = Mask::empty(3, 4);
+    let channel = Channel::parse("fast").unwrap();
+    let refused = report::of(&prepared, &found, &channel).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "the mask has 3x4 pixels, its probabilities 4x3"
+    );
 }
 
 #[test]

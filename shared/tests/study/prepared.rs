@@ -96,6 +96,21 @@ fn a_slice_comes_back_with_everything() {
 }
 
 #[test]
+fn its_size_is_told_by_the_header_alone() {
+    for prepared in &*SLICES {
+        let file = prepared.encode();
+        let size = (prepared.slice.width(), prepared.slice.height());
+        for file in [&file[..], &file[..33]] {
+            assert_eq!(Prepared::size(file).unwrap(), size);
+        }
+        for file in [&b""[..], b"no PNG", &file[..32]] {
+            let error = Prepared::size(file).unwrap_err();
+            assert!(matches!(error, PreparedError::Damaged { .. }), "{error}");
+        }
+    }
+}
+
+#[test]
 fn any_viewer_shows_it() {
     for prepared in &*SLICES {
         let file = prepared.encode();

@@ -73,7 +73,7 @@ pub(crate) fn prediction(truth: &Mask) -> Segmentation {
 }
 
 pub(crate) fn report(prepared: &Prepared, found: &Segmentation) -> SliceReport {
-    report::of(prepared, found, &Channel::parse("fast").unwrap())
+    report::of(prepared, found, &Channel::parse("fast").unwrap()).unwrap()
 }
 
 pub(crate) fn score(

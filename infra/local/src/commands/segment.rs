@@ -8,6 +8,7 @@ use clap::builder::RangedU64ValueParser;
 use glioseg_local::files::write_whole;
 use glioseg_local::folder::{Inputs, Job, Outcome as Work, Row, collect, csv};
 use glioseg_local::model::SHIPPED;
+use glioseg_local::report::look_first;
 use glioseg_shared::cloud::keys::Channel;
 use glioseg_shared::cloud::{Environment, environment};
 use glioseg_shared::files::read_bounded;
@@ -32,7 +33,7 @@ What is written below the folder of --out, as in the cloud's bucket of results:
   probabilities/STUDY/SLICE.png    255 times the probability of tumour
   reports/STUDY/SLICE.json         area, bounding box, contours, confidence, model
   scores/STUDY/SLICE.json          with --truth: Dice and others
-  slices.csv                       a row for each slice
+  slices.csv                       a row for each slice; look first where expected_dice is low
 
 The limits on inputs are those of the cloud; MAX_UPLOAD_BYTES, MAX_SIDE, MAX_PAGES, MAX_DECODED_BYTES and
 MAX_ZIP_ENTRIES in the environment change them.
@@ -141,6 +142,22 @@ fn tell(args: &SegmentArgs, inputs: &Inputs, work: &Work, seconds: f64) {
     if let Some(figures) = figures(rows) {
         println!("{figures}");
     }
+    let first = look_first(rows, expected_dice);
+    if !first.is_empty() {
+        let named: Vec<String> = first
+            .iter()
+            .map(|row| {
+                let report = &row.report;
+                format!(
+                    "{}/{} {:.3}",
+                    report.study,
+                    report.slice,
+                    expected_dice(row)
+                )
+            })
+            .collect();
+        println!("look first (expected Dice): {}", named.join(", "));
+    }
     if work.truths_alone > 0 {
         println!("{} truths have no slice", work.truths_alone);
     }
@@ -150,6 +167,10 @@ fn tell(args: &SegmentArgs, inputs: &Inputs, work: &Work, seconds: f64) {
     println!("results: {}", args.out.display());
     println!("table:   {}", args.out.join(CSV_FILE).display());
     println!("{NOTICE}");
+}
+
+fn expected_dice(row: &Row) -> f64 {
+    row.report.confidence.expected_dice
 }
 
 /// The figures of all scored slices together; `None` where none was scored.

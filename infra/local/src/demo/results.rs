@@ -51,6 +51,12 @@ impl SliceResult {
                 .as_ref()
                 .is_some_and(|score| score.true_pixels > 0)
     }
+
+    /// The Dice coefficient that its mask is expected to have, whether the truth is known or not.
+    #[must_use]
+    pub fn expected_dice(&self) -> f64 {
+        self.report.confidence.expected_dice
+    }
 }
 
 /// Why results could not be fetched.

@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use glioseg_shared::study::{SliceReport, SliceScoreDocument};
 
-const COLUMNS: [&str; 19] = [
+const COLUMNS: [&str; 20] = [
     "study",
     "slice",
     "file",
@@ -17,6 +17,7 @@ const COLUMNS: [&str; 19] = [
     "components",
     "mean_probability",
     "max_probability",
+    "expected_dice",
     "true_pixels",
     "dice",
     "iou",
@@ -71,6 +72,7 @@ pub fn csv(rows: &[Row]) -> String {
             number(report.component_count),
             known(confidence.mean_probability),
             number(confidence.max_probability),
+            number(confidence.expected_dice),
             known(score.map(|score| score.true_pixels)),
             known(score.map(|score| score.dice)),
             known(score.map(|score| score.iou)),

@@ -6,11 +6,19 @@ use glioseg_shared::imaging::overlay::{BOTH, PREDICTION, TRUTH};
 use glioseg_shared::page::{self, Page, Text, png_address, swatch};
 
 use super::table::distance;
-use super::{defined, dice, volume};
+use super::{defined, dice, is_one_of, look_first, volume};
 use crate::demo::{SliceResult, StudyResult};
 
 /// Most slices that are shown as pictures, so that a browser opens the page at once.
 const MAX_PICTURES: usize = 48;
+
+/// Most of these that are of slices to look at first.
+const MAX_DOUBTFUL: usize = 12;
+
+/// What is said of slices to look at first.
+const DOUBT: &str = "<p>The slices with the lowest expected Dice: what the model's own probabilities say of how well \
+                     the mask fits, without the truth. A wrong or missing outline is likeliest here; what the model \
+                     is wrongly sure of is elsewhere.</p>\n";
 
 /// The whole page.
 #[must_use]
@@ -85,20 +93,29 @@ fn figures(study: &StudyResult) -> String {
 }
 
 fn slices(study: &StudyResult) -> String {
+    let first = look_first(&study.slices, SliceResult::expected_dice);
     let rows: String = study
         .slices
         .iter()
-        .map(|SliceResult { report, score, .. }| {
+        .map(|slice| {
+            let SliceResult { report, score, .. } = slice;
+            let mark = if is_one_of(slice, &first) {
+                " <span class=\"mark\">look first</span>"
+            } else {
+                ""
+            };
             let score = score.as_ref();
             let undefined = || "–".to_owned();
             format!(
-                "<tr><th scope=\"row\" class=\"name\">{name}</th><td class=\"number\">{truth}</td>\
-                 <td class=\"number\">{found}</td><td class=\"number\">{area}</td><td class=\"number\">{dice}</td>\
+                "<tr><th scope=\"row\" class=\"name\">{name}{mark}</th><td class=\"number\">{truth}</td>\
+                 <td class=\"number\">{found}</td><td class=\"number\">{area}</td>\
+                 <td class=\"number\">{expected}</td><td class=\"number\">{dice}</td>\
                  <td class=\"number\">{distance}</td><td class=\"number\">{certainty}</td></tr>\n",
                 name = Text(report.slice.as_str()),
                 truth = score.map_or_else(undefined, |score| score.true_pixels.to_string()),
                 found = report.tumour_pixels,
                 area = defined(report.area_mm2, |area| format!("{area:.0}")),
+                expected = dice(slice.expected_dice()),
                 dice = defined(score.map(|score| score.dice), dice),
                 distance = score.map_or_else(undefined, distance),
                 certainty = defined(report.confidence.mean_probability, dice),
@@ -109,6 +126,7 @@ fn slices(study: &StudyResult) -> String {
         "True px",
         "Found px",
         "Area mm²",
+        "Expected Dice",
         "Dice",
         "HD95",
         "Mean probability",
@@ -130,35 +148,71 @@ fn slices(study: &StudyResult) -> String {
 }
 
 fn pictures(studies: &[StudyResult]) -> String {
-    let mut shown: Vec<&SliceResult> = studies
+    let mut doubtful: Vec<&SliceResult> = studies
         .iter()
-        .flat_map(|study| &study.slices)
-        .filter(|slice| slice.has_tumour())
+        .flat_map(|study| look_first(&study.slices, SliceResult::expected_dice))
         .collect();
-    let all = shown.len();
-    if all > MAX_PICTURES {
-        let most = |slice: &SliceResult| {
+    doubtful.sort_by(|a, b| a.expected_dice().total_cmp(&b.expected_dice()));
+    doubtful.truncate(MAX_DOUBTFUL);
+    let all = || studies.iter().flat_map(|study| &study.slices);
+    let others: Vec<&SliceResult> = all()
+        .filter(|slice| slice.has_tumour() && !is_one_of(slice, &doubtful))
+        .collect();
+    let heading = if doubtful.iter().any(|slice| slice.has_tumour()) {
+        "Other slices with tumour"
+    } else {
+        "Slices with tumour"
+    };
+    let others = if all().any(SliceResult::has_tumour) {
+        with_tumour(others, MAX_PICTURES - doubtful.len())
+    } else {
+        "<p>No tumour was found.</p>\n".to_owned()
+    };
+    let mut sections = String::new();
+    if !doubtful.is_empty() {
+        let figures: String = doubtful.into_iter().map(figure).collect();
+        sections += &section(
+            "Look at these first",
+            &format!("{DOUBT}{}{figures}", legend()),
+        );
+    }
+    if !others.is_empty() {
+        sections += &section(heading, &others);
+    }
+    sections
+}
+
+/// The figures of slices, of those with the most tumour where they are more than `most`.
+fn with_tumour(mut slices: Vec<&SliceResult>, most: usize) -> String {
+    let all = slices.len();
+    if all > most {
+        let size = |slice: &SliceResult| {
             let truth = slice.score.as_ref().map_or(0, |score| score.true_pixels);
             slice.report.tumour_pixels.max(truth)
         };
-        let mut sizes: Vec<_> = shown.iter().map(|slice| most(slice)).collect();
+        let mut sizes: Vec<_> = slices.iter().map(|slice| size(slice)).collect();
         sizes.sort_unstable_by_key(|&size| Reverse(size));
-        let least = sizes[MAX_PICTURES - 1];
-        shown.retain(|slice| most(slice) >= least);
-        shown.truncate(MAX_PICTURES);
+        let least = sizes[most - 1];
+        slices.retain(|slice| size(slice) >= least);
+        slices.truncate(most);
     }
-    let which = match (all, shown.len()) {
-        (0, _) => "<p>No tumour was found.</p>\n".to_owned(),
-        (all, shown) if shown < all => {
-            format!("<p>{shown} of {all}, those with the most tumour.</p>\n")
-        }
-        _ => String::new(),
+    if slices.is_empty() {
+        return String::new();
+    }
+    let which = if slices.len() < all {
+        format!(
+            "<p>{} of {all}, those with the most tumour.</p>\n",
+            slices.len()
+        )
+    } else {
+        String::new()
     };
-    let figures: String = shown.into_iter().map(figure).collect();
-    format!(
-        "<section>\n<h2>Slices with tumour</h2>\n{}{which}{figures}</section>\n",
-        legend()
-    )
+    let figures: String = slices.into_iter().map(figure).collect();
+    format!("{}{which}{figures}", legend())
+}
+
+fn section(heading: &str, content: &str) -> String {
+    format!("<section>\n<h2>{heading}</h2>\n{content}</section>\n")
 }
 
 fn legend() -> String {
@@ -189,10 +243,11 @@ fn figure(slice: &SliceResult) -> String {
         )
     });
     format!(
-        "<figure>\n<figcaption><strong>{name}</strong> <span>of {study}: {score}found area {found} px</span>\
+        "<figure>\n<figcaption><strong>{name}</strong> <span>of {study}: {score}expected Dice {expected}, found area {found} px</span>\
          </figcaption>\n<div class=\"views\">\n<img src=\"{outlines}\" alt=\"{name} with outlines\">\n\
          <img src=\"{probability}\" alt=\"{name}, predicted probability of tumour\">\n</div>\n</figure>\n",
         study = Text(report.study.as_str()),
+        expected = dice(slice.expected_dice()),
         found = report.tumour_pixels,
         outlines = png_address(outlines_png),
         probability = png_address(probability_png),

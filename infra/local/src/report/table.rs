@@ -2,10 +2,23 @@
 
 use std::fmt::Write as _;
 
-use super::{defined, dice, volume};
+use super::{defined, dice, is_one_of, look_first, volume};
 use crate::demo::{SliceResult, StudyResult};
 
-/// A line for each slice with tumour, found or true, and the figures of each study.
+const HEAD: [&str; 7] = [
+    "slice",
+    "true px",
+    "found px",
+    "area mm²",
+    "expected Dice",
+    "Dice",
+    "HD95",
+];
+
+/// A line's cells, under [`HEAD`].
+type Cells = [String; HEAD.len()];
+
+/// A line for each slice with tumour, found or true, and for those to look at first; and the figures of each study.
 #[must_use]
 pub fn table(studies: &[StudyResult]) -> String {
     let mut text = String::new();
@@ -17,13 +30,14 @@ pub fn table(studies: &[StudyResult]) -> String {
 
 fn write_study(text: &mut String, study: &StudyResult) {
     let status = &study.status;
-    let rows: Vec<[String; 6]> = study
+    let first = look_first(&study.slices, SliceResult::expected_dice);
+    let rows: Vec<Cells> = study
         .slices
         .iter()
-        .filter(|slice| slice.has_tumour())
+        .filter(|slice| slice.has_tumour() || is_one_of(slice, &first))
         .map(cells)
         .collect();
-    let head = ["slice", "true px", "found px", "area mm²", "Dice", "HD95"].map(str::to_owned);
+    let head = HEAD.map(str::to_owned);
     let _ = writeln!(text, "{}", status.study);
     if !rows.is_empty() {
         write_aligned(text, &head, &rows);
@@ -51,6 +65,13 @@ fn write_study(text: &mut String, study: &StudyResult) {
             scores.empty_slices,
         );
     }
+    if !first.is_empty() {
+        let named: Vec<String> = first
+            .iter()
+            .map(|slice| format!("{} {}", slice.report.slice, dice(slice.expected_dice())))
+            .collect();
+        let _ = writeln!(text, "  look first (expected Dice): {}", named.join(", "));
+    }
     for name in &status.rejected {
         let _ = writeln!(text, "  set aside: {name}");
     }
@@ -59,13 +80,14 @@ fn write_study(text: &mut String, study: &StudyResult) {
     }
 }
 
-fn cells(slice: &SliceResult) -> [String; 6] {
+fn cells(slice: &SliceResult) -> Cells {
     let (report, score) = (&slice.report, slice.score.as_ref());
     [
         report.slice.to_string(),
         score.map_or_else(|| "–".to_owned(), |score| score.true_pixels.to_string()),
         report.tumour_pixels.to_string(),
         defined(report.area_mm2, |area| format!("{area:.0}")),
+        dice(slice.expected_dice()),
         defined(score.map(|score| score.dice), dice),
         score.map_or_else(|| "–".to_owned(), distance),
     ]
@@ -81,7 +103,7 @@ pub(super) fn distance(score: &glioseg_shared::study::SliceScoreDocument) -> Str
     defined(score.hd95, |distance| format!("{distance:.1} {unit}"))
 }
 
-fn write_aligned(text: &mut String, head: &[String; 6], rows: &[[String; 6]]) {
+fn write_aligned(text: &mut String, head: &Cells, rows: &[Cells]) {
     let width = |column: usize| {
         let cells = rows
             .iter()
@@ -89,7 +111,7 @@ fn write_aligned(text: &mut String, head: &[String; 6], rows: &[[String; 6]]) {
             .map(|row| row[column].chars().count());
         cells.max().unwrap_or(0)
     };
-    let widths: [usize; 6] = std::array::from_fn(width);
+    let widths: [usize; HEAD.len()] = std::array::from_fn(width);
     for row in [head].into_iter().chain(rows) {
         // Names to the left, numbers to the right.
         let _ = write!(text, "  {:<width$}", row[0], width = widths[0]);

@@ -88,7 +88,7 @@ fn bad_files_are_named_and_the_others_are_segmented() {
             .arg("--out")
             .arg(&out)
             .args(["--truth", "--jobs", "2"]);
-        let (output, _, err) = run(&mut command);
+        let (output, printed, err) = run(&mut command);
         assert_eq!(output.status.code(), Some(1), "turn {turn}: {err}");
         let errors: Vec<_> = err
             .lines()
@@ -126,6 +126,21 @@ fn bad_files_are_named_and_the_others_are_segmented() {
                 .starts_with("s,p_0,p_0.tif,1,96,96,"),
             "{csv}"
         );
+        let mut lines = csv.lines();
+        let column = lines
+            .next()
+            .unwrap()
+            .split(',')
+            .position(|name| name == "expected_dice")
+            .unwrap();
+        let expected =
+            lines.map(|line| line.split(',').nth(column).unwrap().parse::<f64>().unwrap());
+        let lowest = expected.fold(1.0, f64::min);
+        let told = printed
+            .lines()
+            .find_map(|line| line.strip_prefix("look first (expected Dice): s/p_"))
+            .unwrap();
+        assert!(told.ends_with(&format!(" {lowest:.3}")), "{told}: {csv}");
     }
 }
 
@@ -163,6 +178,7 @@ fn the_demonstration_prints_scores_and_writes_its_page() {
         out.contains("volume Dice") && out.contains("report: "),
         "{out}"
     );
+    assert!(out.contains("look first (expected Dice): "), "{out}");
     let page = fs::read_to_string(folder.path().join("page/report.html")).unwrap();
     assert!(page.contains("data:image/png;base64,"));
 }

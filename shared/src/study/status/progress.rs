@@ -41,23 +41,40 @@ impl<'a> Progress<'a> {
     ///
     /// Where the number of slices is not known, those that are uploaded and not yet read are to come.
     pub(super) fn waiting(&self, expected: Option<usize>) -> usize {
+        let slices_to_read = self.unread(
+            |kind| match kind {
+                UploadKind::Slice { name } => Some(name),
+                _ => None,
+            },
+            |objects| objects.prepared,
+        );
+        let truths_to_read = self.unread(
+            |kind| match kind {
+                UploadKind::Truth { name } => Some(name),
+                _ => None,
+            },
+            |objects| objects.truth,
+        );
         let (mut arrived, mut unfinished) = (0, 0);
         for (name, objects) in self.inventory.slices() {
-            let is_rejected = self.rejected_slices.contains(name);
-            arrived += usize::from(objects.prepared && !is_rejected);
-            let to_segment = objects.prepared && !objects.mask && !is_rejected;
+            arrived += usize::from(objects.prepared && !self.rejected_slices.contains(name));
+            // That an upload was set aside tells nothing of what another made: an older one, or one of another ending.
+            let to_segment = objects.prepared && !objects.mask && !self.is_unsegmentable(name);
             let to_score = objects.mask
                 && objects.truth
                 && !objects.score
                 && !self.is_incomparable(name, *objects);
             unfinished += usize::from(to_segment || to_score);
         }
-        arrived += self.rejected_slices.len();
+        let rejected = self.rejected_slices.iter();
+        arrived += rejected
+            .filter(|name| !slices_to_read.contains(name))
+            .count();
         let to_come = match expected {
             Some(expected) => expected.saturating_sub(arrived),
-            None => self.unread(|kind| matches!(kind, UploadKind::Slice { .. })),
+            None => slices_to_read.len(),
         };
-        to_come + unfinished + self.unread(|kind| matches!(kind, UploadKind::Truth { .. }))
+        to_come + unfinished + truths_to_read.len()
     }
 
     /// Number of slices whose mask and truth cannot be compared.
@@ -70,31 +87,35 @@ impl<'a> Progress<'a> {
     }
 
     fn is_incomparable(&self, name: &SliceName, objects: SliceObjects) -> bool {
-        let rejection = keys::parse_result(&keys::incomparable(self.inventory.study(), name));
         objects.mask
             && objects.truth
             && !objects.score
-            && rejection.is_some_and(|key| self.rejected_files.contains(key.name.as_str()))
+            && self.is_rejected(&keys::incomparable(self.inventory.study(), name))
     }
 
-    /// Number of uploads of a kind that nothing has come of, not even a rejection.
-    fn unread(&self, wanted: impl Fn(&UploadKind) -> bool) -> usize {
+    fn is_unsegmentable(&self, name: &SliceName) -> bool {
+        self.is_rejected(&keys::unsegmentable(self.inventory.study(), name))
+    }
+
+    fn is_rejected(&self, key: &ObjectKey) -> bool {
+        keys::parse_result(key).is_some_and(|key| self.rejected_files.contains(key.name.as_str()))
+    }
+
+    /// The slices of which there are uploads of one kind that nothing has come of, not even a rejection.
+    fn unread(
+        &self,
+        slice_of: fn(&UploadKind) -> Option<&SliceName>,
+        is_read: fn(&SliceObjects) -> bool,
+    ) -> BTreeSet<&'a SliceName> {
         let slices = self.inventory.slices();
-        let names = |has: fn(&SliceObjects) -> bool| -> BTreeSet<&SliceName> {
-            let with = slices.iter().filter(|(_, objects)| has(objects));
-            with.map(|(name, _)| *name).collect()
-        };
-        let (prepared, truths) = (names(|o| o.prepared), names(|o| o.truth));
+        let read = slices.iter().filter(|(_, objects)| is_read(objects));
+        let read: BTreeSet<&SliceName> = read.map(|(name, _)| *name).collect();
         self.uploads
             .iter()
-            .filter(|upload| wanted(&upload.kind))
             .filter(|upload| !self.rejected_files.contains(upload.file.as_str()))
-            .filter(|upload| match &upload.kind {
-                UploadKind::Slice { name } => !is_among(name, &prepared),
-                UploadKind::Truth { name } => !is_among(name, &truths),
-                UploadKind::Study | UploadKind::Zip | UploadKind::Unknown => false,
-            })
-            .count()
+            .filter_map(|upload| slice_of(&upload.kind))
+            .filter(|name| !is_among(name, &read))
+            .collect()
     }
 }
 
@@ -150,6 +171,30 @@ mod tests {
             waiting(&[a, b, c, "rejected/s/x_mask.json"], &[], Some(1)),
             0
         );
+    }
+
+    #[test]
+    fn a_slice_set_aside_and_uploaded_under_another_ending_is_waited_for() {
+        let uploads = ["s/x.tif", "s/x.png"];
+        let mut results = vec!["rejected/s/x.tif.json"];
+        for expected in [Some(1), None] {
+            assert_eq!(waiting(&results, &uploads[..1], expected), 0);
+            assert_eq!(waiting(&results, &uploads, expected), 1, "to be read");
+        }
+        results.push("prepared/s/x.png");
+        for expected in [Some(1), None] {
+            assert_eq!(waiting(&results, &uploads, expected), 1, "to be segmented");
+        }
+        results.push("masks/s/x.tif");
+        for expected in [Some(1), None] {
+            assert_eq!(waiting(&results, &uploads, expected), 0);
+        }
+    }
+
+    #[test]
+    fn a_slice_is_waited_for_whose_newer_upload_was_set_aside() {
+        let results = ["prepared/s/x.png", "rejected/s/x.tif.json"];
+        assert_eq!(waiting(&results, &["s/x.tif"], Some(1)), 1);
     }
 
     #[test]
