@@ -16,7 +16,7 @@ use glioseg_shared::study::{Document, StudyStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::bus::{Announcement, Bus};
-use crate::derive::head;
+use crate::input::head;
 use crate::study::{Findings, Known, Manifest, TELLING};
 use crate::{FUNCTION, Score, ScoreError, listing};
 

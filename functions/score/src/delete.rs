@@ -5,31 +5,25 @@ use glioseg_shared::cloud::keys::{
 };
 use glioseg_shared::cloud::{ObjectKey, Storage, StorageError};
 use glioseg_shared::model::contract::NOTICE;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::listing::is_own_result;
-use crate::sweep::{Area, NotDeleted, sweep};
+use crate::sweep::{Area, Swept, sweep};
 
 /// The answer to `DELETE /studies/{study}`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Deletion {
     schema: Schema,
     /// The study.
     pub study: StudyId,
-    /// Whether nothing of it was left at the end; if not, the same request goes on.
-    pub complete: bool,
-    /// Number of uploads deleted.
-    pub deleted_uploads: usize,
-    /// Number of results deleted.
-    pub deleted_results: usize,
-    /// What could not be deleted, the first 100 of it.
-    pub not_deleted: Vec<NotDeleted>,
+    /// What was deleted.
+    #[serde(flatten)]
+    pub swept: Swept,
     /// Limits of use.
     pub notice: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 enum Schema {
     #[serde(rename = "glioseg-deletion-1")]
     V1,
@@ -49,10 +43,7 @@ pub(crate) async fn delete<S: Storage>(
     Ok(Deletion {
         schema: Schema::V1,
         study: study.clone(),
-        complete: swept.complete,
-        deleted_uploads: swept.deleted_uploads,
-        deleted_results: swept.deleted_results,
-        not_deleted: swept.not_deleted,
+        swept,
         notice: NOTICE.to_owned(),
     })
 }

@@ -15,6 +15,7 @@ use glioseg_shared::study::{
 };
 
 use crate::error::ScoreError;
+use crate::input::{Input, head};
 use crate::slice::{self, Incomparable, Pair};
 
 /// How often the outcome is derived anew because somebody else wrote meanwhile.
@@ -88,11 +89,6 @@ struct Inputs {
     mask: Input,
     truth: Input,
     report: Input,
-}
-
-struct Input {
-    key: ObjectKey,
-    object: Option<Object>,
 }
 
 impl Inputs {
@@ -211,36 +207,17 @@ impl Inputs {
 
     /// Whether all is as it was read.
     async fn are_current<S: Storage>(&self, results: &S) -> Result<bool, StorageError> {
-        for input in [&self.mask, &self.truth, &self.report] {
-            let now = head(results, &input.key).await?;
-            let is_current = match (&now, &input.object) {
-                (None, None) => true,
-                // Equal tags are equal bytes, but not equal stamps.
-                (Some(now), Some(read)) => now.etag == read.etag && now.metadata == read.metadata,
-                // Read only where mask and truth are there, and of no importance elsewhere.
-                (Some(_), None) => input.key == self.report.key && self.pair().is_none(),
-                (None, Some(_)) => false,
-            };
-            if !is_current {
+        let mut inputs = vec![&self.mask, &self.truth];
+        // Where one of the two is missing it was not read, and is of no importance.
+        if self.pair().is_some() {
+            inputs.push(&self.report);
+        }
+        for input in inputs {
+            if !input.is_current(results).await? {
                 return Ok(false);
             }
         }
         Ok(true)
-    }
-}
-
-impl Input {
-    async fn read<S: Storage>(
-        results: &S,
-        key: ObjectKey,
-        max_bytes: u64,
-    ) -> Result<Self, StorageError> {
-        let object = match results.get(&key, max_bytes).await {
-            Ok(object) => Some(object),
-            Err(error) if error.is_not_found() => None,
-            Err(error) => return Err(error),
-        };
-        Ok(Self { key, object })
     }
 }
 
@@ -331,18 +308,6 @@ async fn put<S: Storage>(
         Err(StorageError::PreconditionFailed { .. } | StorageError::Conflict { .. }) => {
             Ok(Change::Overtaken)
         }
-        Err(error) => Err(error),
-    }
-}
-
-/// Size, state and metadata of an object; `None` where there is none.
-pub(crate) async fn head<S: Storage>(
-    storage: &S,
-    key: &ObjectKey,
-) -> Result<Option<Head>, StorageError> {
-    match storage.head(key).await {
-        Ok(head) => Ok(Some(head)),
-        Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -8,7 +8,7 @@ use glioseg_shared::cloud::telemetry::{KeyLog, Metrics, scrub};
 use glioseg_shared::cloud::{ObjectKey, Presign, Storage};
 
 use crate::bus::Bus;
-use crate::collect::{self, Collected};
+use crate::collect::{Collected, Collector};
 use crate::derive::{self, Outcome};
 use crate::{FUNCTION, Score, ScoreError};
 
@@ -63,12 +63,7 @@ impl<S: Storage + Presign, B: Bus> Score<S, B> {
         let (study, slice) = (&result.study, &result.name);
         let outcome = derive::derive(&self.results, &self.config.limits, study, slice).await?;
         let metrics = Metrics::new(FUNCTION).millis("ScoreMilliseconds", start.elapsed());
-        let is_shown = match (&outcome, result.kind) {
-            (Outcome::Waiting { mask, .. }, ResultKind::Mask) => *mask,
-            (Outcome::Waiting { truth, .. }, ResultKind::Truth) => *truth,
-            _ => true,
-        };
-        if !is_shown && self.is_listed(key).await? {
+        if !is_shown(&outcome, result.kind) && self.is_listed(key).await? {
             return Err(ScoreError::NotShown { key: key.clone() });
         }
         let key = KeyLog(key.as_str());
@@ -103,9 +98,16 @@ impl<S: Storage + Presign, B: Bus> Score<S, B> {
         if !self.config.collect_labelled {
             return Ok(());
         }
-        let (study, slice) = (&result.study, &result.name);
-        let limits = &self.config.limits;
-        let collected = collect::collect(&self.results, limits, study, slice, outcome).await?;
+        // What is not shown has been looked for in the listing by now.
+        let is_deleted = !is_shown(outcome, result.kind);
+        let collector = Collector {
+            results: &self.results,
+            limits: &self.config.limits,
+            memory: &self.memory,
+        };
+        let collected = collector
+            .collect(&result.study, &result.name, outcome, is_deleted)
+            .await?;
         tracing::debug!(key = %KeyLog(key.as_str()), ?collected, "looked at for training");
         if collected == Collected::Kept {
             Metrics::new(FUNCTION).count("Collected", 1).emit();
@@ -118,5 +120,14 @@ impl<S: Storage + Presign, B: Bus> Score<S, B> {
         // Of all keys that begin with this one, it comes first.
         let page = self.results.list(key.as_str(), None, 1).await?;
         Ok(page.entries.first().is_some_and(|entry| entry.key == *key))
+    }
+}
+
+/// Whether the store has shown the mask, or the truth, whose event led to this outcome.
+fn is_shown(outcome: &Outcome, kind: ResultKind) -> bool {
+    match (outcome, kind) {
+        (Outcome::Waiting { mask, .. }, ResultKind::Mask) => *mask,
+        (Outcome::Waiting { truth, .. }, ResultKind::Truth) => *truth,
+        _ => true,
     }
 }

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::bus::Bus;
 use crate::pair::RETRY_AFTER_SECONDS;
+use crate::sweep::Swept;
 use crate::{FUNCTION, Score, ScoreError, delete, pair, study, withdraw};
 
 /// All that is answered is JSON.
@@ -140,13 +141,7 @@ impl<S: Storage + Presign, B: Bus> Score<S, B> {
         let deletion = delete::delete(&self.uploads, &self.results, study)
             .await
             .map_err(|error| problem("study", study.as_str(), &error.into()))?;
-        tracing::info!(
-            study = %KeyLog(study.as_str()),
-            uploads = deletion.deleted_uploads,
-            results = deletion.deleted_results,
-            complete = deletion.complete,
-            "a study was deleted"
-        );
+        log_swept("a study was deleted", study.as_str(), &deletion.swept);
         Ok(HttpResponse::json(200, &deletion))
     }
 
@@ -154,15 +149,23 @@ impl<S: Storage + Presign, B: Bus> Score<S, B> {
         let withdrawal = withdraw::withdraw(&self.uploads, &self.results, patient)
             .await
             .map_err(|error| problem("patient", patient.as_str(), &error))?;
-        tracing::info!(
-            patient = %KeyLog(patient.as_str()),
-            uploads = withdrawal.deleted_uploads,
-            results = withdrawal.deleted_results,
-            complete = withdrawal.complete,
-            "a patient was withdrawn"
+        log_swept(
+            "a patient was withdrawn",
+            patient.as_str(),
+            &withdrawal.swept,
         );
         Ok(HttpResponse::json(200, &withdrawal))
     }
+}
+
+fn log_swept(done: &str, name: &str, swept: &Swept) {
+    tracing::info!(
+        name = %KeyLog(name),
+        uploads = swept.deleted_uploads,
+        results = swept.deleted_results,
+        complete = swept.complete,
+        "{done}"
+    );
 }
 
 /// What a path names below another.

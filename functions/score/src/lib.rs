@@ -6,6 +6,7 @@
 //! - `collect`: keeping slices with their truth for training, where that is wished.
 //! - [`http`]: two masks that somebody sends or names, how a study stands, [`delete`] for one, and [`withdraw`] for all
 //!   of a patient.
+//! - [`memory`]: what slices that are collected at once share.
 //! - [`config`]: the environment.
 
 pub mod bus;
@@ -18,7 +19,9 @@ mod error;
 pub mod event;
 mod form;
 pub mod http;
+mod input;
 mod listing;
+pub mod memory;
 mod pair;
 mod roll;
 pub mod slice;
@@ -35,6 +38,7 @@ pub use error::ScoreError;
 
 use bus::Bus;
 use config::Config;
+use memory::Memory;
 
 /// What logs and metrics call the function.
 const FUNCTION: &str = "score";
@@ -51,6 +55,8 @@ pub struct Score<S, B> {
     pub results: S,
     /// Where finished studies are announced.
     pub bus: B,
+    /// What slices that are collected for training at once share.
+    pub memory: Memory,
     /// What the environment says.
     pub config: Config,
 }

@@ -3,6 +3,7 @@
 use glioseg_score::Score;
 use glioseg_score::bus::EventBridge;
 use glioseg_score::config::Config;
+use glioseg_score::memory::Memory;
 use glioseg_shared::cloud::{S3Storage, aws_environment, environment, s3_client, telemetry};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use serde_json::Value;
@@ -18,6 +19,7 @@ async fn main() -> Result<(), Error> {
         uploads: S3Storage::new(s3.clone(), &config.uploads_bucket, None),
         results: S3Storage::new(s3, &config.results_bucket, None),
         bus: EventBridge::new(aws_sdk_eventbridge::Client::new(&aws), &config.event_bus),
+        memory: Memory::default(),
         config,
     };
     let handler =

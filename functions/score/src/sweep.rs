@@ -2,7 +2,7 @@
 
 use futures_util::{StreamExt, stream};
 use glioseg_shared::cloud::{ObjectKey, Storage, StorageError};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::listing::Walk;
 
@@ -19,8 +19,7 @@ const CONCURRENCY: usize = 32;
 const MAX_NAMED: usize = 100;
 
 /// An object that could not be deleted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NotDeleted {
     /// `uploads` or `results`.
     pub bucket: String,
@@ -110,14 +109,16 @@ impl<'a> Area<'a> {
 }
 
 /// What was deleted.
-#[derive(Default)]
-pub(crate) struct Swept {
-    /// Whether nothing was left at the end.
-    pub(crate) complete: bool,
-    pub(crate) deleted_uploads: usize,
-    pub(crate) deleted_results: usize,
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Swept {
+    /// Whether nothing was left at the end; if not, the same request goes on.
+    pub complete: bool,
+    /// Number of uploads deleted.
+    pub deleted_uploads: usize,
+    /// Number of results deleted, slices collected for training among them.
+    pub deleted_results: usize,
     /// What could not be deleted, the first 100 of it.
-    pub(crate) not_deleted: Vec<NotDeleted>,
+    pub not_deleted: Vec<NotDeleted>,
 }
 
 impl Swept {

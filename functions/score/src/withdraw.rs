@@ -3,32 +3,26 @@
 use glioseg_shared::cloud::keys::{self, PatientId, ResultKind, labelled_prefix};
 use glioseg_shared::cloud::{ObjectKey, Storage};
 use glioseg_shared::model::contract::NOTICE;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::error::ScoreError;
 use crate::roll;
-use crate::sweep::{Area, NotDeleted, sweep};
+use crate::sweep::{Area, Swept, sweep};
 
 /// The answer to `DELETE /patients/{patient}`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Withdrawal {
     schema: Schema,
     /// The patient: what the names of all their studies begin with.
     pub patient: PatientId,
-    /// Whether nothing was left at the end; if not, the same request goes on. The withdrawal is noted in either case.
-    pub complete: bool,
-    /// Number of uploads deleted.
-    pub deleted_uploads: usize,
-    /// Number of results deleted, slices collected for training among them.
-    pub deleted_results: usize,
-    /// What could not be deleted, the first 100 of it.
-    pub not_deleted: Vec<NotDeleted>,
+    /// What was deleted; the withdrawal is noted even where something was left.
+    #[serde(flatten)]
+    pub swept: Swept,
     /// Limits of use.
     pub notice: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 enum Schema {
     #[serde(rename = "glioseg-withdrawal-1")]
     V1,
@@ -52,10 +46,7 @@ pub(crate) async fn withdraw<S: Storage>(
     Ok(Withdrawal {
         schema: Schema::V1,
         patient: patient.clone(),
-        complete: swept.complete,
-        deleted_uploads: swept.deleted_uploads,
-        deleted_results: swept.deleted_results,
-        not_deleted: swept.not_deleted,
+        swept,
         notice: NOTICE.to_owned(),
     })
 }

@@ -70,6 +70,21 @@ impl Slice {
         })
     }
 
+    /// The slice of a file whose channels stand in another order: `found` says what each of them is, one after the
+    /// other, and each goes to its own place with its range. A channel that `found` leaves out keeps what it had.
+    #[must_use]
+    pub fn arranged(mut self, found: [Channel; CHANNELS]) -> Self {
+        let (pixels, _) = self.pixels.as_chunks_mut::<CHANNELS>();
+        for pixel in pixels {
+            *pixel = placed(*pixel, found);
+        }
+        if let Intensity::Rescaled { low, high } = &mut self.intensity {
+            *low = placed(*low, found);
+            *high = placed(*high, found);
+        }
+        self
+    }
+
     /// Columns.
     #[must_use]
     pub fn width(&self) -> usize {
@@ -103,4 +118,13 @@ impl Slice {
         assert!(x < self.width && y < self.height, "({x}, {y}) is outside");
         self.pixels[(y * self.width + x) * CHANNELS + channel as usize]
     }
+}
+
+/// The values by channel that stand in the order of `found`.
+fn placed<T: Copy>(values: [T; CHANNELS], found: [Channel; CHANNELS]) -> [T; CHANNELS] {
+    let mut placed = values;
+    for (channel, value) in found.into_iter().zip(values) {
+        placed[channel as usize] = value;
+    }
+    placed
 }

@@ -36,6 +36,7 @@ const OPERATORS: &[&str] = &[
     "Add",
     "AveragePool",
     "BatchNormalization",
+    "Cast",
     "Clip",
     "Concat",
     "Constant",
@@ -227,6 +228,17 @@ fn check_node<'a>(node: &'a NodeProto, known: &mut HashSet<&'a str>) -> Result<(
             check_tensor(tensor)?;
         }
     }
+    // Stored weights become f32; whatever else a cast could do, no network of this project needs.
+    let to_f32 = |node: &NodeProto| {
+        let to = node.attribute.iter().find(|a| a.name == "to");
+        to.is_some_and(|to| to.i == DataType::Float as i64)
+    };
+    if node.op_type == "Cast" && !to_f32(node) {
+        return Err(unsupported(format!(
+            "{} casts to something other than f32",
+            named()
+        )));
+    }
     for name in node.output.iter().filter(|name| !name.is_empty()) {
         define(known, name)?;
     }
@@ -241,10 +253,13 @@ fn check_tensor(tensor: &TensorProto) -> Result<(), ModelError> {
     }
     let (typed, size) = match DataType::try_from(tensor.data_type) {
         Ok(DataType::Float) => (tensor.float_data.len(), size_of::<f32>()),
+        // Half precision is for stored weights; its other form, one value in each 32-bit integer, is not written by
+        // anything here.
+        Ok(DataType::Float16) => (0, size_of::<u16>()),
         Ok(DataType::Int64) => (tensor.int64_data.len(), size_of::<i64>()),
         _ => {
             return refused(format!(
-                "has data type {}, only f32 and i64 are read",
+                "has data type {}, only f16, f32 and i64 are read",
                 tensor.data_type
             ));
         }

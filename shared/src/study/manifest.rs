@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::document::Document;
 use super::spacing::Spacing;
-use crate::imaging::{CHANNELS, Intensity, Slice};
+use crate::imaging::{CHANNELS, Channel, Slice};
 use crate::model::contract::{Input, Sequence};
 
 /// Most slices that a study can be said to have.
@@ -80,38 +80,27 @@ impl StudyManifest {
 
 impl ChannelOrder {
     fn arrange(&self, slice: Slice) -> Result<Slice, ColourInsteadOfGrey> {
-        let order = match &self.0 {
+        match &self.0 {
             Order::Flair => {
                 let grey = slice.pixels().chunks_exact(CHANNELS);
                 let mut grey = grey.map(|pixel| pixel.iter().all(|value| *value == pixel[0]));
-                return if grey.all(|same| same) {
+                if grey.all(|same| same) {
                     Ok(slice)
                 } else {
                     Err(ColourInsteadOfGrey)
-                };
+                }
             }
-            Order::Three(order) => order,
-        };
-        if order == &Input::CHANNELS {
-            return Ok(slice);
+            Order::Three(order) => Ok(slice.arranged(order.map(channel))),
         }
-        // Where in the file each channel of the slice stands.
-        let from = Input::CHANNELS
-            .map(|wanted| order.iter().position(|&found| found == wanted).unwrap_or(0));
-        let pixels = slice
-            .pixels()
-            .chunks_exact(CHANNELS)
-            .flat_map(|pixel| from.map(|channel| pixel[channel]))
-            .collect();
-        let intensity = match slice.intensity() {
-            Intensity::EightBit => Intensity::EightBit,
-            Intensity::Rescaled { low, high } => Intensity::Rescaled {
-                low: from.map(|channel| low[channel]),
-                high: from.map(|channel| high[channel]),
-            },
-        };
-        Ok(Slice::new(slice.width(), slice.height(), pixels, intensity)
-            .expect("as many values as before"))
+    }
+}
+
+/// The channel of a slice that a sequence is.
+fn channel(sequence: Sequence) -> Channel {
+    match sequence {
+        Sequence::PreContrast => Channel::PreContrast,
+        Sequence::Flair => Channel::Flair,
+        Sequence::PostContrast => Channel::PostContrast,
     }
 }
 
@@ -145,6 +134,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::imaging::Intensity;
 
     fn read(json: &str) -> StudyManifest {
         StudyManifest::from_json(json.as_bytes()).unwrap()

@@ -7,6 +7,7 @@
 //! - `closed_loop`: labelled slices lead to a model that serves, and the way back, by one command.
 //! - `retraining`, `job_requests`, `publish_archive`: the state machine that retrains, what it asks of SageMaker, and the
 //!   step of its own.
+//! - `retraining_ec2`: the same on a plain instance.
 //! - `converge`: events in any order, and more than once.
 //! - `bad_uploads`, `bad_requests`: what cannot be read, or must not be.
 //! - `faults`: S3 that fails, is slow, loses answers or refuses.
@@ -41,6 +42,7 @@ mod e2e {
     mod reference;
     mod requests;
     mod retraining;
+    mod retraining_ec2;
     mod retraining_stack;
     mod roles;
     mod small_stack;

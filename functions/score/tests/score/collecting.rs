@@ -2,22 +2,28 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+use glioseg_score::Score;
 use glioseg_score::bus::Recorder;
+use glioseg_score::memory::Memory;
 use glioseg_shared::cloud::events::ObjectCreated;
 use glioseg_shared::cloud::keys::PatientId;
-use glioseg_shared::cloud::{Condition, Metadata, Storage};
+use glioseg_shared::cloud::{Condition, FolderStorage, HttpRequest, Metadata, Storage};
 use glioseg_shared::imaging::{Intensity, Mask, Slice, encode_mask_tiff, encode_slice_tiff};
 use glioseg_shared::study::Document;
 use glioseg_shared::study::labelled::{Manifest, Standing, Subset};
-use glioseg_test_support::hooked::denied;
+use glioseg_test_support::hooked::{Hooked, denied};
 use serde_json::{Value, json};
 
 use crate::races::meddle;
-use crate::stage::{Found, Stage, drawn, object};
+use crate::stage::{Found, Stage, body, drawn, object};
 
 const IMAGE: &str = "labelled/p/x.tif";
 const MASK: &str = "labelled/p/x_mask.tif";
 const MANIFEST: &str = "labelled/manifest.json";
+
+/// What is kept of a slice for some time, its truth excepted.
+const ALL_BUT_TRUTH: [&str; 3] = ["prepared/p/x.png", "masks/p/x.tif", "reports/p/x.json"];
 
 pub(crate) fn truth() -> Mask {
     drawn(&["##", "#."])
@@ -38,6 +44,21 @@ impl Stage {
         self.prepared(study, name, &slice(7), "01").await;
         self.found(study, name, &Found::new(&truth())).await;
         self.truth(study, name, &truth()).await;
+    }
+
+    /// A stack that has collected one slice, `x` of `p`.
+    async fn with_pair_kept() -> Self {
+        let stage = Self::collecting();
+        stage.labelled("p", "x").await;
+        stage.tells(&["masks/p/x.tif"]).await;
+        stage
+    }
+
+    /// Removes results of the slice as the bucket does once they are old.
+    async fn expire(&self, keys: &[&str]) {
+        for key in keys {
+            self.score.results.delete(&object(key)).await.unwrap();
+        }
     }
 
     pub(crate) async fn manifest(&self) -> Manifest {
@@ -116,9 +137,7 @@ async fn nothing_is_collected_where_nobody_wishes_it() {
 
 #[tokio::test]
 async fn what_is_corrected_is_corrected_for_training_too() {
-    let stage = Stage::collecting();
-    stage.labelled("p", "x").await;
-    stage.tells(&["masks/p/x.tif"]).await;
+    let stage = Stage::with_pair_kept().await;
     let corrected = drawn(&["..", ".#"]);
     stage.truth("p", "x", &corrected).await;
     stage.tells(&["truth/p/x.tif"]).await;
@@ -132,9 +151,7 @@ async fn what_is_corrected_is_corrected_for_training_too() {
 
 #[tokio::test]
 async fn a_truth_of_another_size_takes_the_pair_away() {
-    let stage = Stage::collecting();
-    stage.labelled("p", "x").await;
-    stage.tells(&["masks/p/x.tif"]).await;
+    let stage = Stage::with_pair_kept().await;
     stage.truth("p", "x", &drawn(&["###", "..."])).await;
     stage.tells(&["truth/p/x.tif"]).await;
     assert_eq!(
@@ -148,11 +165,8 @@ async fn a_truth_of_another_size_takes_the_pair_away() {
 
 #[tokio::test]
 async fn an_image_outlives_what_it_was_made_from() {
-    let stage = Stage::collecting();
-    stage.labelled("p", "x").await;
-    stage.tells(&["masks/p/x.tif"]).await;
-    let prepared = object("prepared/p/x.png");
-    stage.score.results.delete(&prepared).await.unwrap();
+    let stage = Stage::with_pair_kept().await;
+    stage.expire(&["prepared/p/x.png"]).await;
     let corrected = drawn(&["..", "##"]);
     stage.truth("p", "x", &corrected).await;
     stage.tells(&["truth/p/x.tif"]).await;
@@ -162,11 +176,8 @@ async fn an_image_outlives_what_it_was_made_from() {
 
 #[tokio::test]
 async fn a_pair_outlives_the_truth_it_was_made_from() {
-    let stage = Stage::collecting();
-    stage.labelled("p", "x").await;
-    stage.tells(&["masks/p/x.tif"]).await;
-    let expired = object("truth/p/x.tif");
-    stage.score.results.delete(&expired).await.unwrap();
+    let stage = Stage::with_pair_kept().await;
+    stage.expire(&["truth/p/x.tif"]).await;
     let found_anew = drawn(&["..", ".#"]);
     let found = Found {
         model: "model-b",
@@ -180,13 +191,8 @@ async fn a_pair_outlives_the_truth_it_was_made_from() {
 
 #[tokio::test]
 async fn a_truth_is_corrected_whose_mask_has_expired() {
-    let stage = Stage::collecting();
-    stage.labelled("p", "x").await;
-    stage.tells(&["masks/p/x.tif"]).await;
-    for expired in ["prepared/p/x.png", "masks/p/x.tif", "reports/p/x.json"] {
-        let expired = object(expired);
-        stage.score.results.delete(&expired).await.unwrap();
-    }
+    let stage = Stage::with_pair_kept().await;
+    stage.expire(&ALL_BUT_TRUTH).await;
     let corrected = drawn(&["..", "##"]);
     stage.truth("p", "x", &corrected).await;
     stage.tells(&["truth/p/x.tif"]).await;
@@ -200,13 +206,8 @@ async fn beside_a_kept_image_no_truth_of_another_size_is_written() {
     // tries.
     let other = drawn(&["###", "..."]);
     for mask in [Some(truth()), Some(other.clone()), None] {
-        let stage = Stage::collecting();
-        stage.labelled("p", "x").await;
-        stage.tells(&["masks/p/x.tif"]).await;
-        for expired in ["prepared/p/x.png", "masks/p/x.tif", "reports/p/x.json"] {
-            let expired = object(expired);
-            stage.score.results.delete(&expired).await.unwrap();
-        }
+        let stage = Stage::with_pair_kept().await;
+        stage.expire(&ALL_BUT_TRUTH).await;
         if let Some(mask) = &mask {
             stage.found("p", "x", &Found::new(mask)).await;
         }
@@ -355,6 +356,86 @@ async fn whoever_is_killed_between_two_files_is_followed_by_one_who_finishes() {
     hook.heal();
     score.on_object(event("masks/p/x.tif")).await.unwrap();
     assert!(stage.stored(IMAGE).await.is_some());
+}
+
+/// Has the study deleted just before the mask of its slice is kept, and whoever keeps it dies at the call `fatal`.
+async fn die_while_deleted(
+    stage: &Stage,
+    fatal: (&'static str, &str),
+) -> Score<Hooked<FolderStorage>, Recorder> {
+    stage.labelled("p", "x").await;
+    let score = stage.hooked(Recorder::default());
+    let (deleting, hook) = (stage.score.clone(), Arc::clone(&score.results.hook));
+    let (operation, key) = (fatal.0, object(fatal.1));
+    let action = async move {
+        let request = HttpRequest::new("DELETE", "/studies/p");
+        let (_, deletion) = body(deleting.on_http(request).await);
+        assert_eq!(deletion["complete"], true);
+        hook.fail(move |call| call.is(operation, &key).then(|| denied(&call.key)));
+        Ok(())
+    };
+    let mask = object(MASK);
+    let hook = &score.results.hook;
+    hook.before(move |call| call.is("put", &mask), action);
+    score.on_object(event("masks/p/x.tif")).await.unwrap_err();
+    hook.heal();
+    score
+}
+
+#[tokio::test]
+async fn whoever_dies_while_a_study_is_deleted_leaves_nothing_of_it_for_good() {
+    let between_files = (("put", IMAGE), vec![MANIFEST, MASK]);
+    let before_looking_again = (("head", "truth/p/x.tif"), vec![MANIFEST, IMAGE, MASK]);
+    for (fatal, left) in [between_files, before_looking_again] {
+        let stage = Stage::collecting();
+        let score = die_while_deleted(&stage, fatal).await;
+        assert_eq!(stage.collected(), left);
+        // The queue sends the event again.
+        score.on_object(event("masks/p/x.tif")).await.unwrap();
+        assert_eq!(stage.collected(), [MANIFEST]);
+    }
+}
+
+#[tokio::test]
+async fn a_mask_without_its_image_goes_at_the_next_event_of_its_slice() {
+    let stage = Stage::collecting();
+    die_while_deleted(&stage, ("put", IMAGE)).await;
+    stage.found("p", "x", &Found::new(&truth())).await;
+    stage.tells(&["masks/p/x.tif"]).await;
+    assert_eq!(stage.collected(), [MANIFEST]);
+}
+
+#[tokio::test]
+async fn slices_without_room_beside_each_other_are_collected_one_after_the_other() {
+    let mut stage = Stage::collecting();
+    // Less than any slice takes.
+    stage.score.memory = Memory::of(1);
+    let names = ["a", "b", "c", "d"];
+    for name in names {
+        stage.labelled("p", name).await;
+    }
+    let score = stage.hooked(Recorder::default());
+    let keys = names.map(|name| format!("masks/p/{name}.tif"));
+    let handled = join_all(keys.iter().map(|key| score.on_object(event(key)))).await;
+    assert!(handled.iter().all(Result::is_ok), "{handled:?}");
+    // From the first that is read of a slice to the last that is written of it.
+    let mut calls = score.results.hook.calls();
+    calls.retain(|call| {
+        let is_image = call.starts_with("put labelled/p/") && !call.ends_with("_mask.tif");
+        is_image || call.starts_with("get prepared/")
+    });
+    let (pairs, []) = calls.as_chunks::<2>() else {
+        panic!("{calls:?}");
+    };
+    assert_eq!(pairs.len(), names.len(), "{calls:?}");
+    for [read, written] in pairs {
+        let name = |call: &str| {
+            let file = call.rsplit_once('/').map(|(_, file)| file.to_owned());
+            file.and_then(|file| Some(file.split_once('.')?.0.to_owned()))
+        };
+        assert!(read.starts_with("get "), "{calls:?}");
+        assert_eq!(name(read), name(written), "{calls:?}");
+    }
 }
 
 #[tokio::test]

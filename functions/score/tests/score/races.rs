@@ -18,6 +18,7 @@ impl Stage {
             uploads: Hooked::new(self.score.uploads.clone()),
             results: Hooked::new(self.score.results.clone()),
             bus,
+            memory: self.score.memory.clone(),
             config: self.score.config.clone(),
         }
     }

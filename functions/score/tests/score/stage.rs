@@ -7,6 +7,7 @@ use std::sync::Arc;
 use glioseg_score::Score;
 use glioseg_score::bus::{Announcement, Recorder};
 use glioseg_score::config::Config;
+use glioseg_score::memory::Memory;
 use glioseg_shared::cloud::keys::{self, Channel, SliceName, StudyId};
 use glioseg_shared::cloud::{
     Condition, FolderStorage, HttpRequest, HttpResponse, Metadata, ObjectKey, Sequencer, Stamp,
@@ -78,6 +79,7 @@ impl Stage {
                 uploads: open("uploads"),
                 results: open("results"),
                 bus: Arc::clone(&bus),
+                memory: Memory::default(),
                 config: config.unwrap(),
             },
             folder,
@@ -166,7 +168,8 @@ impl Stage {
             probability: ProbabilityMap::new(width, height, values.collect()).unwrap(),
             model_version: found.model.to_owned(),
         };
-        let report = report::of(&prepared, &segmentation, &Channel::parse("fast").unwrap());
+        let report =
+            report::of(&prepared, &segmentation, &Channel::parse("fast").unwrap()).unwrap();
         let key = keys::report(&id(study), &name(slice));
         let metadata = found.stamp().to_metadata();
         self.put(&self.score.results, &key, report.to_json(), &metadata)

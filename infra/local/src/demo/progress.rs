@@ -18,8 +18,6 @@ pub struct Progress {
     pub segmented: usize,
     /// Have a score.
     pub scored: usize,
-    /// Uploads that were set aside.
-    pub rejected: usize,
 }
 
 /// Counts objects, each once however often it is written, and tells of every step.
@@ -49,7 +47,6 @@ impl<F: Fn(Progress) + Send + Sync + 'static> Observer for Tracker<F> {
         let Ok(key) = ObjectKey::parse(object.key.clone()) else {
             return;
         };
-        let is_rejection = object.key.starts_with("rejected/");
         let kind = parse_result(&key).map(|result| result.kind);
         let progress = {
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -58,7 +55,6 @@ impl<F: Fn(Progress) + Send + Sync + 'static> Observer for Tracker<F> {
                 Some(ResultKind::Prepared) => &mut progress.prepared,
                 Some(ResultKind::Mask) => &mut progress.segmented,
                 Some(ResultKind::Score) => &mut progress.scored,
-                _ if is_rejection => &mut progress.rejected,
                 _ => return,
             };
             if !keys.insert(object.key.clone()) {

@@ -4,6 +4,7 @@
 //! step, a reader never sees content with another write's metadata, `If-None-Match` of a read is answered with 304, a
 //! key that the folder cannot hold is refused with a client error, and every write is announced.
 
+mod client;
 mod commit;
 mod conditions;
 mod copy;
@@ -16,6 +17,7 @@ mod sequencer;
 mod server;
 mod store;
 
+pub use client::client_config;
 pub use notification::{EventName, Notify, ObjectCreated};
 pub use server::{EmbeddedS3, S3Config};
 

@@ -7,14 +7,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
 
+use super::client::client_config;
 use super::notification::Notify;
 use super::sequencer::Sequencer;
 use super::store::Store;
-use super::{ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY};
+use super::{ACCESS_KEY_ID, SECRET_ACCESS_KEY};
 use crate::http_server::HttpServer;
 
 /// How to serve.
@@ -70,21 +70,8 @@ impl EmbeddedS3 {
     /// A client of it.
     #[must_use]
     pub fn client(&self) -> Client {
-        let credentials = Credentials::new(
-            ACCESS_KEY_ID,
-            SECRET_ACCESS_KEY,
-            None,
-            None,
-            "glioseg-local",
-        );
-        let config = aws_sdk_s3::Config::builder()
-            .behavior_version(BehaviorVersion::v2026_01_12())
-            .endpoint_url(self.endpoint())
-            .region(Region::new(REGION))
-            .credentials_provider(credentials)
-            .force_path_style(true)
-            .build();
-        Client::from_conf(config)
+        let config = client_config(&self.endpoint(), ACCESS_KEY_ID, SECRET_ACCESS_KEY);
+        Client::from_conf(config.build())
     }
 
     /// Accepts no more requests, and returns once every answer that was begun is complete.

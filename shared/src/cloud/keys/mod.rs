@@ -23,7 +23,7 @@ pub use names::{
 pub use results::{
     ResultKey, ResultKind, completed, incomparable, manifest, mask, overlay, parse_result,
     patient_prefix, prepared, probability, rejected, rejected_without_study, report,
-    results_prefix, score, truth,
+    results_prefix, score, truth, unsegmentable,
 };
 pub use uploads::{MANIFEST_FILE, NotAnUpload, Upload, UploadKind, classify, uploads_prefix};
 

@@ -151,6 +151,12 @@ pub fn rejected(study: &StudyId, file: &str) -> ObjectKey {
     key(ResultKind::Rejected, study, &rejected_name(file))
 }
 
+/// Why a prepared slice cannot be segmented: `rejected/<study>/<slice>.png.json`.
+#[must_use]
+pub fn unsegmentable(study: &StudyId, slice: &SliceName) -> ObjectKey {
+    rejected(study, &format!("{slice}.png"))
+}
+
 /// Why mask and truth of a slice cannot be compared: `rejected/<study>/<slice>_mask.json`.
 #[must_use]
 pub fn incomparable(study: &StudyId, slice: &SliceName) -> ObjectKey {
@@ -258,6 +264,7 @@ mod tests {
             (report(study, slice), "reports/a/b/p_1.json"),
             (score(study, slice), "scores/a/b/p_1.json"),
             (rejected(study, "p_1.tif"), "rejected/a/b/p_1.tif.json"),
+            (unsegmentable(study, slice), "rejected/a/b/p_1.png.json"),
             (incomparable(study, slice), "rejected/a/b/p_1_mask.json"),
             (rejected_without_study("p.tif"), "rejected/p.tif.json"),
             (manifest(study), "studies/a/b/study.json"),

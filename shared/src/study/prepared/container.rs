@@ -3,7 +3,7 @@
 use std::io::Cursor;
 
 use png::text_metadata::ITXtChunk;
-use png::{BitDepth, ColorType, Compression, Decoder, DecodingError, Encoder};
+use png::{BitDepth, ColorType, Compression, Decoder, DecodingError, Encoder, EncodingError};
 
 use super::{PreparedError, not_prepared};
 use crate::imaging::{CHANNELS, ImagingError, Limit, Limits, Slice};
@@ -31,31 +31,45 @@ pub(super) struct Contents {
 /// # Panics
 /// When a side exceeds the 2<sup>31</sup> - 1 pixels that the format can hold.
 pub(super) fn write(slice: &Slice, text: &str) -> Vec<u8> {
-    const INFALLIBLE: &str = "writing a picture of the right length to memory does not fail";
     let side = |side| u32::try_from(side).expect("a side that PNG can hold");
     let mut file = Vec::new();
-    let mut encoder = Encoder::new(&mut file, side(slice.width()), side(slice.height()));
+    encode(
+        &mut file,
+        (side(slice.width()), side(slice.height())),
+        slice.pixels(),
+        text,
+    )
+    .expect("writing a picture of the right length to memory does not fail");
+    file
+}
+
+fn encode(
+    file: &mut Vec<u8>,
+    (width, height): (u32, u32),
+    pixels: &[u8],
+    text: &str,
+) -> Result<(), EncodingError> {
+    let mut encoder = Encoder::new(file, width, height);
     encoder.set_color(ColorType::Rgb);
     encoder.set_depth(BitDepth::Eight);
     // Prepared slices are written and read once or twice and then expire: time counts for more than size.
     encoder.set_compression(Compression::Fastest);
-    let mut writer = encoder.write_header().expect(INFALLIBLE);
-    writer
-        .write_text_chunk(&ITXtChunk::new(KEYWORD, text))
-        .expect(INFALLIBLE);
-    writer.write_image_data(slice.pixels()).expect(INFALLIBLE);
-    writer.finish().expect(INFALLIBLE);
-    file
+    let mut writer = encoder.write_header()?;
+    writer.write_text_chunk(&ITXtChunk::new(KEYWORD, text))?;
+    writer.write_image_data(pixels)?;
+    writer.finish()
+}
+
+/// Columns and rows of the picture of a file, of which nothing but the header is read.
+pub(super) fn size(bytes: &[u8]) -> Result<(u32, u32), PreparedError> {
+    let mut decoder = decoder(bytes);
+    let header = decoder.read_header_info();
+    header.map(png::Info::size).map_err(|error| damaged(&error))
 }
 
 /// Reads a file that [`write`] wrote.
 pub(super) fn read(bytes: &[u8], limits: &Limits) -> Result<Contents, PreparedError> {
-    let mut decoder = Decoder::new_with_limits(
-        Cursor::new(bytes),
-        png::Limits {
-            bytes: MAX_CHUNK_ALLOC,
-        },
-    );
+    let mut decoder = decoder(bytes);
     let header = decoder
         .read_header_info()
         .map_err(|error| damaged(&error))?;
@@ -100,6 +114,13 @@ pub(super) fn read(bytes: &[u8], limits: &Limits) -> Result<Contents, PreparedEr
         pixels,
         text,
     })
+}
+
+fn decoder(bytes: &[u8]) -> Decoder<Cursor<&[u8]>> {
+    let limits = png::Limits {
+        bytes: MAX_CHUNK_ALLOC,
+    };
+    Decoder::new_with_limits(Cursor::new(bytes), limits)
 }
 
 /// The number of values of a picture, if the limits allow it.

@@ -122,6 +122,15 @@ impl Prepared {
         container::write(&self.slice, &text)
     }
 
+    /// Columns and rows of a prepared slice, of which nothing but the header is read. The rest may be damaged.
+    ///
+    /// # Errors
+    /// [`PreparedError::Damaged`] for what has no header.
+    pub fn size(bytes: &[u8]) -> Result<(usize, usize), PreparedError> {
+        let (width, height) = container::size(bytes)?;
+        Ok((width as usize, height as usize))
+    }
+
     /// Reads a prepared slice, its size checked against `limits` before memory is allocated for pixels.
     ///
     /// # Errors

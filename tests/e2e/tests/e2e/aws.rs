@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::time::SystemTime;
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::{BehaviorVersion, Builder, Credentials, Region};
+use aws_sdk_s3::config::Credentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
+use glioseg_local::s3::client_config;
 use glioseg_shared::cloud::S3Storage;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -56,15 +57,8 @@ impl Aws {
 
     /// A client of S3 with all rights.
     pub(crate) fn s3(&self) -> Client {
-        let credentials = Credentials::new(ADMINISTRATOR, ADMINISTRATOR, None, None, "test");
-        let config = Builder::new()
-            .behavior_version(BehaviorVersion::v2026_01_12())
-            .endpoint_url(self.endpoint())
-            .region(Region::new(REGION))
-            .credentials_provider(credentials)
-            .force_path_style(true)
-            .build();
-        Client::from_conf(config)
+        let config = client_config(&self.endpoint(), ADMINISTRATOR, ADMINISTRATOR);
+        Client::from_conf(config.build())
     }
 
     /// A bucket, with all rights.

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
-use aws_sdk_s3::config::{BehaviorVersion, Builder, Credentials, Region};
 use glioseg_local::api::Gateway;
 use glioseg_local::functions::functions;
 use glioseg_local::model::{SHIPPED, publish_first};
@@ -17,7 +16,7 @@ use glioseg_local::queue::{
     self, Counts, DeadLetter, Failures, Invoke, Message, Policy, Queue, Worker,
 };
 use glioseg_local::s3::{
-    ACCESS_KEY_ID, EmbeddedS3, Notify, ObjectCreated, REGION, S3Config, SECRET_ACCESS_KEY,
+    ACCESS_KEY_ID, EmbeddedS3, Notify, ObjectCreated, S3Config, SECRET_ACCESS_KEY, client_config,
 };
 use glioseg_local::wiring::{Bucket, Function, function_of};
 use glioseg_shared::cloud::S3Storage;
@@ -169,16 +168,8 @@ impl Plant {
 
 /// A client of an endpoint of the embedded S3.
 pub(crate) fn client(endpoint: &str, retries: RetryConfig) -> Client {
-    let credentials = Credentials::new(ACCESS_KEY_ID, SECRET_ACCESS_KEY, None, None, "test");
-    let config = Builder::new()
-        .behavior_version(BehaviorVersion::v2026_01_12())
-        .endpoint_url(endpoint)
-        .region(Region::new(REGION))
-        .credentials_provider(credentials)
-        .retry_config(retries)
-        .force_path_style(true)
-        .build();
-    Client::from_conf(config)
+    let config = client_config(endpoint, ACCESS_KEY_ID, SECRET_ACCESS_KEY);
+    Client::from_conf(config.retry_config(retries).build())
 }
 
 /// Takes what S3 announces to the queues.
