@@ -3,7 +3,8 @@
 #
 # The instance gets data and earlier checkpoints from S3, trains, saves checkpoints every minute and at the notice of a
 # spot interruption, uploads model and log, and ends, whether it went well or not. Started again with the same JOB it goes
-# on from the last checkpoint. Unlike SageMaker's isolated job it may publish by itself: give MODELS_URI.
+# on from the last checkpoint. Unlike SageMaker's isolated job it may publish by itself: give MODELS_URI. It ends after
+# MAX_MINUTES at the latest.
 #
 # Needs an image of the AWS Deep Learning Base AMI (Ubuntu or Amazon Linux, with NVIDIA driver 580 or later, Docker and
 # its NVIDIA runtime, the AWS CLI) or, for the image without CUDA, any with Docker and the AWS CLI; an instance profile
@@ -21,10 +22,12 @@ JOB_URI=s3://glioseg-training-123456789012-us-east-1/ec2/$JOB
 MODELS_URI=
 # All values are texts, as on SageMaker; "publish" is told by MODELS_URI.
 HYPERPARAMETERS='{"epochs": "60", "device": "auto"}'
+# The instance ends after so many minutes whatever happens; training is told to stop ten minutes earlier.
+MAX_MINUTES=360
 
 # GLIOSEG_ML_ROOT and SHUTDOWN are for trying this on another machine.
 root=${GLIOSEG_ML_ROOT:-/opt/ml}
-shutdown=${SHUTDOWN:-shutdown -h now}
+shutdown=${SHUTDOWN:-shutdown}
 log=$root/output/job.log
 status=1
 
@@ -45,7 +48,7 @@ finish() {
     fi
     say "ended with $status"
     aws s3 cp --only-show-errors --recursive "$root/output" "$JOB_URI/output" --exclude model.tar.gz
-    $shutdown
+    $shutdown -P now
     exit "$status"
 }
 
@@ -62,6 +65,11 @@ mkdir -p "$root"/{checkpoints,model,output,input/config,input/data/training}
 trap finish EXIT
 exec > >(tee -a "$log") 2>&1
 say "$JOB: $IMAGE"
+# The system keeps this whatever becomes of the script. Nothing else bounds what the instance costs.
+if ! $shutdown -P "+$MAX_MINUTES"; then
+    say "the end of the instance could not be set"
+    exit
+fi
 
 hyperparameters() {
     local publish=false
@@ -98,8 +106,15 @@ fi
 if [[ -n $MODELS_URI ]]; then
     options+=(--env "MODELS_URI=$MODELS_URI")
 fi
+left=$((MAX_MINUTES * 60 - SECONDS - 600))
+if ((left <= 0)); then
+    say "no time is left for training: MAX_MINUTES is $MAX_MINUTES"
+    exit
+fi
+# Docker hands SIGTERM on to the job, which then ends by itself; its last whole epoch is saved already.
 # In the network of the host: the instance's credentials are one hop away from it, and two from a container's own.
-docker run --name "$JOB" --network host "${options[@]}" "$IMAGE" train &
+timeout --preserve-status --kill-after=120 "$left" \
+    docker run --name "$JOB" --network host "${options[@]}" "$IMAGE" train &
 training=$!
 
 ticks=0
@@ -108,7 +123,7 @@ while kill -0 "$training" 2>/dev/null; do
     if spot_notice; then
         say "the instance is about to be taken back"
         # It is gone two minutes after the notice: this leaves half a minute to upload what was saved.
-        docker stop --time 90 "$JOB" >/dev/null
+        docker stop -t 90 "$JOB" >/dev/null
         break
     fi
     ticks=$((ticks + 1))

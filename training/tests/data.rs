@@ -237,6 +237,34 @@ fn leaves_out_what_is_amiss_with_single_slices() {
     assert_says(&error, &["no patients"]);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_collected_folder_may_hold_halves_of_slices_and_nothing_else_amiss() {
+    let root = study();
+    let path = |name: &str| root.path().join(name);
+    assert_eq!(Dataset::open_collected(root.path()).unwrap().1.len(), 0);
+    fs::remove_file(path("TCGA_CS_1/TCGA_CS_1_1_mask.tif")).unwrap();
+    fs::remove_file(path("TCGA_CS_1/TCGA_CS_1_2.tif")).unwrap();
+    fs::remove_file(path("other/other_3.tif")).unwrap();
+    fs::create_dir(path("empty")).unwrap();
+    let (dataset, left_out) = Dataset::open_collected(root.path()).unwrap();
+    let said: Vec<_> = left_out.iter().map(ToString::to_string).collect();
+    assert_eq!(said.len(), 4, "{said:?}");
+    let part = [
+        "_1_1.tif: no",
+        "_2_mask.tif: a",
+        "3_mask.tif: a",
+        "empty: no",
+    ];
+    assert_says(&said.join("\n"), &part);
+    assert_eq!((dataset.patients().len(), dataset.files()), (1, 1));
+
+    // No function writes such a file.
+    fs::write(path("loose.tif"), "").unwrap();
+    let error = Dataset::open_collected(root.path()).unwrap_err();
+    assert_says(&error.to_string(), &["loose.tif"]);
+}
+
 #[test]
 fn a_split_is_restricted_to_the_patients_that_are_there() {
     let root = study();

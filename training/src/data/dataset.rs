@@ -77,6 +77,27 @@ impl Dataset {
         Ok((dataset, left_out))
     }
 
+    /// Lists the patients as [`Dataset::open`] does, but leaves out what is not there yet or no more: images and masks
+    /// that have no partner, patients without a file. Returns what was left out, and why.
+    ///
+    /// It is for the folder that the functions collect slices in. They write and delete the files of a slice one after
+    /// the other, so that whoever reads the folder meanwhile finds half of it; that is no fault.
+    ///
+    /// # Errors
+    /// As [`Dataset::open`] for everything else.
+    pub fn open_collected(root: &Path) -> Result<(Self, Vec<DataError>), DataError> {
+        let mut left_out = Vec::new();
+        let dataset = Self::list(root, &mut |fault| {
+            if fault.is_absence() {
+                left_out.push(fault);
+                Ok(())
+            } else {
+                Err(fault)
+            }
+        })?;
+        Ok((dataset, left_out))
+    }
+
     fn list(root: &Path, fault: OnFault<'_>) -> Result<Self, DataError> {
         let archive = root.join(ARCHIVE_FOLDER);
         let root = if archive.is_dir() {

@@ -147,3 +147,14 @@ pub enum DataError {
         patient: String,
     },
 }
+
+impl DataError {
+    /// Whether a slice or a patient is not there as a whole, of which nothing that is there is wrong.
+    #[must_use]
+    pub(super) fn is_absence(&self) -> bool {
+        matches!(
+            self,
+            Self::NoSlices { .. } | Self::MissingMask { .. } | Self::MaskWithoutSlice { .. }
+        )
+    }
+}

@@ -101,6 +101,17 @@ pub enum ContainerError {
         /// What it should hold.
         what: &'static str,
     },
+    /// A path names no file of a channel.
+    #[error(
+        "{reason}; name CHANNEL/FILE, a file of one of the job's channels ({})",
+        listed(there)
+    )]
+    NotInChannel {
+        /// Why it names none.
+        reason: &'static str,
+        /// The channels that are there.
+        there: Vec<String>,
+    },
     /// A channel comes as a stream.
     #[error(
         "the channel {channel:?} has the input mode {mode}: use File or FastFile, which give a folder"
@@ -229,6 +240,39 @@ impl Container {
         Ok(path.is_dir().then_some(path))
     }
 
+    /// A file of a channel by its name `CHANNEL/FILE`, without links in its path: a channel may be a link to data that lie
+    /// elsewhere, but what is in it may lead nowhere else.
+    ///
+    /// # Errors
+    /// [`ContainerError::NotInChannel`], or what is wrong with the configuration.
+    pub fn file_of_channel(&self, name: &str) -> Result<PathBuf, ContainerError> {
+        let there = self.channels()?;
+        let refused = |reason| ContainerError::NotInChannel {
+            reason,
+            there: there.clone(),
+        };
+        let channel = name.split('/').next().unwrap_or_default();
+        if !there.iter().any(|known| known == channel) {
+            return Err(refused("its first part is no channel"));
+        }
+        let found = fs::canonicalize(self.data().join(channel)).and_then(|folder| {
+            let file = fs::canonicalize(self.data().join(name))?;
+            Ok(file.starts_with(folder).then_some(file))
+        });
+        match found {
+            Ok(Some(file)) if file.is_file() => Ok(file),
+            Ok(Some(_)) => Err(refused("it is not a file")),
+            Ok(None) => Err(refused("it leads out of its channel")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(refused("there is no such file"))
+            }
+            Err(source) => Err(ContainerError::Read {
+                path: self.data().join(name),
+                source,
+            }),
+        }
+    }
+
     fn channels(&self) -> Result<Vec<String>, ContainerError> {
         if let Some(configured) = self.channel_config()? {
             return Ok(configured.into_keys().collect());
@@ -297,6 +341,8 @@ impl Container {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     const WHAT: &str = "patients";
@@ -355,6 +401,65 @@ mod tests {
         let said = container.channel("training", WHAT).unwrap_err().to_string();
         assert!(said.contains("FastFile"), "{said}");
         assert_eq!(container.optional_channel("split").unwrap(), None);
+    }
+
+    #[test]
+    fn a_file_is_of_one_of_the_channels() {
+        let (root, container) = tree();
+        let data = fs::canonicalize(container.data()).unwrap();
+        let elsewhere = fs::canonicalize(root.path()).unwrap().join("elsewhere");
+        fs::create_dir_all(elsewhere.join("run")).unwrap();
+        fs::create_dir_all(data.join("training/run")).unwrap();
+        for folder in [
+            &elsewhere,
+            &elsewhere.join("run"),
+            &data.join("training/run"),
+        ] {
+            fs::write(folder.join("a.bin"), "").unwrap();
+        }
+        // A channel may be a link; what is in one may lead about in it.
+        symlink(&elsewhere, data.join("start")).unwrap();
+        symlink("run/a.bin", data.join("training/inside.bin")).unwrap();
+        symlink(elsewhere.join("a.bin"), data.join("training/outside.bin")).unwrap();
+        symlink(&elsewhere, data.join("training/outside")).unwrap();
+        symlink("loop.bin", data.join("training/loop.bin")).unwrap();
+        let file = |name: &str| container.file_of_channel(name);
+        for (name, found) in [
+            ("training/run/a.bin", data.join("training/run/a.bin")),
+            ("training/inside.bin", data.join("training/run/a.bin")),
+            ("start/run/a.bin", elsewhere.join("run/a.bin")),
+        ] {
+            assert_eq!(file(name).unwrap(), found, "{name}");
+        }
+        let absolute = data.join("training/run/a.bin");
+        for (name, reason) in [
+            ("training/outside.bin", "leads out of its channel"),
+            ("training/outside/a.bin", "leads out of its channel"),
+            ("training/../../config/hyperparameters.json", "no such file"),
+            ("training/../start/a.bin", "leads out of its channel"),
+            (absolute.to_str().unwrap(), "no channel"),
+            ("../data/training/run/a.bin", "no channel"),
+            ("training/run", "not a file"),
+            ("training", "not a file"),
+            ("training/absent.bin", "no such file"),
+            ("other/a.bin", "no channel"),
+            ("", "no channel"),
+        ] {
+            let said = file(name).unwrap_err().to_string();
+            assert!(said.contains(reason), "{name}: {said}");
+            assert!(said.contains("channels (start, training)"), "{said}");
+        }
+        let error = file("training/loop.bin").unwrap_err();
+        assert!(matches!(error, ContainerError::Read { .. }), "{error}");
+
+        // A folder that the configuration does not name is no channel.
+        configure(&root, "inputdataconfig.json", r#"{"training":{}}"#);
+        assert!(file("training/run/a.bin").is_ok());
+        let said = file("start/run/a.bin").unwrap_err().to_string();
+        assert!(
+            said.contains("no channel") && said.contains("(training)"),
+            "{said}"
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The data of a job: who trains, validates and tests, and their slices.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -40,7 +41,8 @@ pub(super) struct Material {
 
 impl Material {
     /// Reads the channels. With corrupt slices to be skipped, each is named in the log and left out, and so is a
-    /// patient without any other.
+    /// patient without any other. In a folder with a manifest, which the functions write, a slice is left out like that in
+    /// any case while one of its files is not there.
     pub(super) fn read(
         container: &Container,
         hyper: &HyperParameters,
@@ -49,14 +51,14 @@ impl Material {
     ) -> Result<Self, JobError> {
         let root = container.channel(TRAINING, TRAINING_HOLDS)?;
         let skip = hyper.corrupt_slices == CorruptSlices::Skip;
-        let mut dataset = if skip {
-            let (dataset, left_out) = Dataset::open_skipping(&root)?;
-            tell(log, &left_out)?;
-            dataset
-        } else {
-            Dataset::open(&root)?
+        let is_collected = root.join(MANIFEST_FILE).is_file();
+        let (mut dataset, left_out) = match (skip, is_collected) {
+            (true, _) => Dataset::open_skipping(&root)?,
+            (false, true) => Dataset::open_collected(&root)?,
+            (false, false) => (Dataset::open(&root)?, Vec::new()),
         };
-        let (mut split, path) = find_split(container, &root, &dataset)?;
+        tell(log, &left_out)?;
+        let (mut split, path) = find_split(container, &root, &dataset, log)?;
         if skip {
             split = restrict(split, &dataset, log)?;
         } else {
@@ -151,6 +153,7 @@ fn find_split(
     container: &Container,
     root: &Path,
     dataset: &Dataset,
+    log: &mut dyn Write,
 ) -> Result<(Split, PathBuf), JobError> {
     if container.optional_channel(SPLIT)?.is_some() {
         let path = file_of_channel(&container.channel(SPLIT, SPLIT_HOLDS)?)?;
@@ -162,7 +165,7 @@ fn find_split(
     }
     let path = root.join(MANIFEST_FILE);
     if path.is_file() {
-        return Ok((split_of_manifest(&path, dataset)?, path));
+        return Ok((split_of_manifest(&path, dataset, log)?, path));
     }
     Err(JobError::NoSplit)
 }
@@ -196,8 +199,13 @@ fn file_of_channel(folder: &Path) -> Result<PathBuf, JobError> {
 }
 
 /// The split of a labelled data set. Of its patients those count who have slices here: one stays in the manifest when
-/// all slices are deleted, and may be in it before the first slice is.
-fn split_of_manifest(path: &Path, dataset: &Dataset) -> Result<Split, JobError> {
+/// all slices are deleted, and may be in it before the first slice is. Patients that it does not name are for nothing, and
+/// are named in the log.
+fn split_of_manifest(
+    path: &Path,
+    dataset: &Dataset,
+    log: &mut dyn Write,
+) -> Result<Split, JobError> {
     let bytes = read_bounded(path, Manifest::MAX_BYTES).map_err(|error| match error {
         ReadError::Io(source) => DataError::Read {
             path: path.to_owned(),
@@ -222,6 +230,14 @@ fn split_of_manifest(path: &Path, dataset: &Dataset) -> Result<Split, JobError> 
         test: lists.test,
         folds: Vec::new(),
     };
+    let lists = [&split.train, &split.validation, &split.test];
+    let named: HashSet<&String> = lists.into_iter().flatten().collect();
+    for patient in dataset.patients() {
+        if !named.contains(&patient.id) {
+            let id = &patient.id;
+            writeln!(log, "skipped: patient {id} is not in {MANIFEST_FILE}")?;
+        }
+    }
     split.check()?;
     Ok(split)
 }

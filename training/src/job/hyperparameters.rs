@@ -5,15 +5,19 @@
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::fmt::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, CommandFactory, Parser, ValueEnum};
 use glioseg_shared::cloud::keys::Channel;
 use serde_json::Value;
 
+use super::container::Container;
 use crate::device::Device;
 use crate::settings::{Settings, above_zero, count, fraction};
+
+/// What `from` is where a job begins with fresh weights.
+const NONE: &str = "none";
 
 /// What becomes of slices that cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -40,8 +44,8 @@ pub struct HyperParameters {
     /// Keep all slices on the device when they take at most this many GiB there.
     #[arg(long, default_value_t = 4.0, value_parser = above_zero)]
     pub resident_gib: f64,
-    /// Begin with the best weights of this checkpoint, a path below the folder of the channels; or none.
-    #[arg(long, default_value = "none")]
+    /// Begin with the best weights of this checkpoint, CHANNEL/FILE of one of the job's channels; or none.
+    #[arg(long, default_value = NONE, value_parser = none_or_file)]
     pub from: String,
     /// What becomes of slices that cannot be read.
     #[arg(long, value_enum, default_value_t = CorruptSlices::Stop)]
@@ -131,10 +135,19 @@ impl HyperParameters {
         })
     }
 
-    /// The checkpoint to begin with, in the folder of the channels.
-    #[must_use]
-    pub fn start(&self, channels: &Path) -> Option<PathBuf> {
-        (self.from != "none").then(|| channels.join(&self.from))
+    /// The checkpoint to begin with, a file of one of the container's channels.
+    ///
+    /// # Errors
+    /// By name, with what is allowed, where there is no such file in a channel.
+    pub fn start(&self, container: &Container) -> Result<Option<PathBuf>, HyperParameterError> {
+        if self.from == NONE {
+            return Ok(None);
+        }
+        let file = container.file_of_channel(&self.from);
+        file.map(Some).map_err(|error| HyperParameterError {
+            wrong: vec![format!("hyper-parameter from is {:?}: {error}", self.from)],
+            unknown: Vec::new(),
+        })
     }
 
     /// Name that the model's version begins with.
@@ -166,6 +179,17 @@ impl HyperParameters {
             text.push('\n');
         }
         text
+    }
+}
+
+/// `none`, or a path of a channel and a file in it that cannot lead anywhere else by itself.
+fn none_or_file(text: &str) -> Result<String, String> {
+    let leads_down = |part| matches!(part, Component::Normal(_));
+    let path = Path::new(text);
+    if text == NONE || (path.components().count() > 1 && path.components().all(leads_down)) {
+        Ok(text.to_owned())
+    } else {
+        Err("use none, or CHANNEL/FILE: a file of one of the job's channels, not an absolute path and without ..".to_owned())
     }
 }
 
@@ -294,9 +318,9 @@ mod tests {
         assert_eq!(read.fold, Some(2));
         assert_eq!(read.corrupt_slices, CorruptSlices::Skip);
         assert_eq!(read.name(), "accurate");
-        let start = read.start(Path::new("data")).unwrap();
-        assert_eq!(start, Path::new("data/start/checkpoint.bin"));
-        assert_eq!(self::read(&[]).unwrap().start(Path::new("data")), None);
+        assert_eq!(read.from, "start/checkpoint.bin");
+        let nowhere = Container::new(Path::new("nowhere"));
+        assert_eq!(self::read(&[]).unwrap().start(&nowhere).unwrap(), None);
     }
 
     #[test]
@@ -318,6 +342,11 @@ mod tests {
             ("device", "tpu", "auto, cpu"),
             ("corrupt-slices", "ignore", "stop, skip"),
             ("channel", "a/b", "a/b"),
+            ("from", "/opt/ml/checkpoints/checkpoint.bin", "CHANNEL/FILE"),
+            ("from", "start/../../../checkpoints/c.bin", "CHANNEL/FILE"),
+            ("from", "../data/start/c.bin", "CHANNEL/FILE"),
+            ("from", "checkpoint.bin", "CHANNEL/FILE"),
+            ("from", "", "use none, or"),
         ] {
             let said = read(&[(name, text)]).unwrap_err();
             assert!(said.contains(&format!("hyper-parameter {name}")), "{said}");

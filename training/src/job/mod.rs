@@ -19,6 +19,7 @@ use std::any::Any;
 use std::fs;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 
 use glioseg_shared::model::contract::NOTICE;
 
@@ -106,6 +107,7 @@ fn run(
     container.check_hosts()?;
     let hyper = HyperParameters::read(&container.hyper_parameters()?)?;
     check_crop(&hyper.settings.recipe(), GRID as usize)?;
+    let start = hyper.start(container)?;
     let device = hyper.device.choose()?;
     match &surroundings.job {
         Some(job) => writeln!(log, "job {job}: training on {device}")?,
@@ -124,6 +126,7 @@ fn run(
         hyper: &hyper,
         material: &material,
         validation: material.patients(&material.split.validation),
+        start,
         stop,
     };
     let onnx = job.train(device, &surroundings.commit, log)?;
@@ -155,6 +158,8 @@ struct Job<'a> {
     hyper: &'a HyperParameters,
     material: &'a Material,
     validation: Vec<&'a CachedPatient>,
+    /// The checkpoint whose weights it begins with.
+    start: Option<PathBuf>,
     stop: &'a dyn Fn() -> bool,
 }
 
@@ -174,8 +179,8 @@ impl Job<'_> {
         } = *self;
         let mut recipe = hyper.settings.recipe();
         let (_, digest) = run_data(&material.dataset, &material.split)?;
-        let start = match hyper.start(&container.data()) {
-            Some(path) => Some(weights_of(&path, &recipe, &digest)?),
+        let start = match &self.start {
+            Some(path) => Some(weights_of(path, &recipe, &digest)?),
             None => None,
         };
         recipe.start = start.as_ref().map(weights_digest);

@@ -110,7 +110,20 @@ fn the_manifest_of_the_labelled_slices_is_a_split() {
         manifest.to_string(),
     )
     .unwrap();
-    tree.succeed();
+    // Half of a slice is on its way, or on its way out: no fault even where one stops the job.
+    for half in ["p1/p1_1.tif", "p2/p2_2_mask.tif"] {
+        fs::remove_file(tree.path("ml/input/data/training").join(half)).unwrap();
+    }
+    tree.hyper(&[("corrupt-slices", "stop")]);
+    let log = tree.succeed();
+    let skipped: Vec<_> = log.lines().filter(|l| l.starts_with("skipped: ")).collect();
+    let [mask, image, patient] = skipped[..] else {
+        panic!("three lines: {log}")
+    };
+    assert_says(mask, &["p1/p1_1_mask.tif: a mask without its slice"]);
+    assert_says(image, &["p2/p2_2.tif: no mask"]);
+    assert_says(patient, &["patient p3 is not in manifest.json"]);
+    assert_says(&log, &["4 training and 3 validation slices"]);
     let split = Split::read(&tree.path("ml/model/split.json")).unwrap();
     assert_eq!(split.train, ["p1", "p2"]);
     assert_eq!(split.validation, ["p5"]);

@@ -18,6 +18,8 @@ fn refused(tree: &Tree, says: &[&str]) {
 #[test]
 fn hyper_parameters_are_named_with_what_is_allowed() {
     let tree = Tree::new();
+    let link = tree.path("ml/input/data/training/outside.bin");
+    symlink("/dev/null", link).unwrap();
     for (name, text, says) in [
         ("publish", "no", "true or false"),
         ("epochs", "many", "whole number from 0"),
@@ -27,11 +29,15 @@ fn hyper_parameters_are_named_with_what_is_allowed() {
         ("crop", "33", "multiple of"),
         ("device", "tpu", "cpu"),
         ("fold", "1", "there is no fold 1"),
+        ("from", "training/absent.bin", "there is no such file"),
+        ("from", "start/absent.bin", "channels (training)"),
+        ("from", "/etc/hostname", "CHANNEL/FILE"),
         (
             "from",
-            "start/absent.bin",
-            "absent.bin: there is no such file",
+            "training/../../config/hyperparameters.json",
+            "CHANNEL/FILE",
         ),
+        ("from", "training/outside.bin", "leads out of its channel"),
     ] {
         tree.hyper(&[(name, text)]);
         let fixed = if text == "33" { "--crop 33" } else { says };
@@ -158,6 +164,10 @@ fn checkpoints_of_another_job_are_not_gone_on_from() {
     assert!(tree.read("ml/checkpoints/checkpoint.bin") == checkpoint);
 
     // Its weights can be begun with, through a channel.
+    tree.configure(
+        "inputdataconfig.json",
+        r#"{"training":{"TrainingInputMode":"File"},"start":{"TrainingInputMode":"File"}}"#,
+    );
     fs::create_dir(tree.path("ml/input/data/start")).unwrap();
     fs::rename(
         tree.path("ml/checkpoints"),

@@ -9,6 +9,7 @@ use glioseg_shared::imaging::phantom::{Phantom, PhantomConfig};
 use glioseg_shared::imaging::{encode_mask_tiff, encode_slice_tiff};
 use glioseg_shared::registry::Pointer;
 use glioseg_training::data::Split;
+use regex::Regex;
 use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_glioseg-train");
@@ -256,11 +257,15 @@ pub(crate) fn terminate(child: &Child) {
 
 /// The figures that a metric's regular expression `name=(.*?);` finds.
 pub(crate) fn metric(log: &str, name: &str) -> Vec<f64> {
-    let start = format!("{name}=");
-    log.lines()
-        .filter_map(|line| line.split_once(&start)?.1.split_once(';'))
-        .map(|(figure, _)| figure.parse().unwrap())
-        .collect()
+    figures(log, &format!("{name}=(.*?);"))
+}
+
+/// The figures that a regular expression finds in the lines of a log.
+#[track_caller]
+pub(crate) fn figures(log: &str, pattern: &str) -> Vec<f64> {
+    let pattern = Regex::new(pattern).unwrap();
+    let found = log.lines().flat_map(|line| pattern.captures_iter(line));
+    found.map(|found| found[1].parse().unwrap()).collect()
 }
 
 /// Looks for phrases in a text, wherever its lines are broken.

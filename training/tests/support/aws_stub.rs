@@ -59,7 +59,7 @@ fn count(calls: &[Call], operation: &str) -> usize {
 }
 
 /// Reads one request.
-fn receive(stream: &TcpStream) -> Call {
+pub fn receive(stream: &TcpStream) -> Call {
     let mut reader = BufReader::new(stream);
     let mut headers = BTreeMap::new();
     loop {

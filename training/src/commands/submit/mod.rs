@@ -161,7 +161,15 @@ async fn watch(
         Kind::Tuning => None,
     };
     let mut screen = Screen::new(job);
-    let state = follow(sagemaker, job, log, interval, &mut screen).await;
+    let state = follow(
+        sagemaker,
+        job,
+        log,
+        interval,
+        tokio::time::sleep,
+        &mut screen,
+    )
+    .await;
     screen.clear();
     let state = state.map_err(|error| format!("{job}: {error}\n{}", what_now(job)))?;
     match state.status {

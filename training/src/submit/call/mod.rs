@@ -14,15 +14,17 @@ use aws_smithy_http_client::default_connector;
 use aws_smithy_runtime_api::client::http::{
     HttpConnector, HttpConnectorSettings, SharedHttpConnector,
 };
-use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_types::byte_stream::ByteStream;
 use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::timeout::TimeoutConfig;
 use aws_types::SdkConfig;
 use aws_types::service_config::ServiceConfigKey;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 
 pub use error::CallError;
 use error::{Complaint, complaint, is_passing, with_causes};
@@ -30,13 +32,24 @@ pub use request::{CLOUDWATCH_LOGS, SAGEMAKER, Service};
 use request::{own_endpoint, signed};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Longest time of an attempt, from the request to the last byte of its answer, where the configuration has no
+/// `operation_attempt_timeout`. The connector's own limit ends with the head of an answer, and its body may stall.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Longest answer that is read, in bytes; CloudWatch Logs sends at most 1 MiB of events.
 const MAX_ANSWER: usize = 8 << 20;
 
 /// Credentials that end sooner than this are asked for anew.
 const MARGIN_OF_EXPIRY: Duration = Duration::from_secs(300);
+
+/// What came back of one attempt.
+struct Answer {
+    status: u16,
+    /// The error's code, where the head has it.
+    code: Option<String>,
+    body: Vec<u8>,
+}
 
 /// What one attempt met.
 enum Failure {
@@ -57,6 +70,7 @@ pub struct JsonClient {
     /// Those of the last call: a job is watched for hours, and not every provider keeps what it fetched.
     credentials: Mutex<Option<Credentials>>,
     retries: RetryConfig,
+    attempt_timeout: Duration,
 }
 
 impl JsonClient {
@@ -72,7 +86,6 @@ impl JsonClient {
             .ok_or_else(|| CallError::NoCredentials("none are configured".to_owned()))?;
         let settings = HttpConnectorSettings::builder()
             .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(READ_TIMEOUT)
             .build();
         let connector = default_connector(&settings, aws.sleep_impl())
             .expect("the crate's feature rustls-aws-lc gives it a connector");
@@ -86,6 +99,10 @@ impl JsonClient {
                 .retry_config()
                 .cloned()
                 .unwrap_or_else(RetryConfig::standard),
+            attempt_timeout: aws
+                .timeout_config()
+                .and_then(TimeoutConfig::operation_attempt_timeout)
+                .unwrap_or(ATTEMPT_TIMEOUT),
         })
     }
 
@@ -158,17 +175,16 @@ impl JsonClient {
                 endpoint,
             })
         })?;
-        let response = self
-            .connector
-            .call(request)
+        let Answer {
+            status,
+            code,
+            body: answer,
+        } = timeout(self.attempt_timeout, self.send(request))
             .await
-            .map_err(|error| Failure::Passing(with_causes(&error)))?;
-        let status = response.status().as_u16();
-        let code = response
-            .headers()
-            .get("x-amzn-errortype")
-            .map(str::to_owned);
-        let answer = read(response).await?;
+            .map_err(|_| {
+                let seconds = self.attempt_timeout.as_secs_f64();
+                Failure::Passing(format!("no whole answer within {seconds} s"))
+            })??;
         if (200..300).contains(&status) {
             return Ok(answer);
         }
@@ -183,6 +199,20 @@ impl JsonClient {
                 message,
                 attempt,
             }),
+        })
+    }
+
+    async fn send(&self, request: HttpRequest) -> Result<Answer, Failure> {
+        let response = self
+            .connector
+            .call(request)
+            .await
+            .map_err(|error| Failure::Passing(with_causes(&error)))?;
+        let code = response.headers().get("x-amzn-errortype");
+        Ok(Answer {
+            status: response.status().as_u16(),
+            code: code.map(str::to_owned),
+            body: read(response).await?,
         })
     }
 
