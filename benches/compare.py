@@ -5,6 +5,11 @@
     python3 benches/compare.py                       # everything
     python3 benches/compare.py --only 'decode|dice'  # rows whose name matches
     python3 benches/compare.py --table benches/results/FILE.json
+    python3 benches/compare.py --only '^(training|original|strong|epoch)' --device cuda --filters 32 --name cuda
+
+The last one measures training on a GPU, with a device of `glioseg-train fit` (`cuda`, `tch-cuda`), beside PyTorch on
+the same GPU; `--features` builds the backend (by default the one that the device needs). Where there is no Rust,
+`--executables FOLDER` takes the benchmarks and the example `phantom` as they were built elsewhere.
 
 A round runs the Rust side (a criterion benchmark of `shared/benches` or `training/benches`) and then the peer
 (`benches/peers.py`) of every row; rounds repeat, so that whatever else the machine does meets both sides alike. A ratio
@@ -38,6 +43,8 @@ CANDIDATES = (
     "unet-32",
     "attention-unet-8",
 )
+# What a device needs beyond the default build.
+FEATURES = {"cuda": "cuda", "tch": "tch", "tch-cuda": "tch"}
 SLICES = 24
 BATCH = 16
 
@@ -50,7 +57,7 @@ class Row:
         self.slices, self.threads, self.model = slices, threads, model
 
 
-def rows(models, threads):
+def rows(models, threads, filters):
     yield Row("decode slices", "imaging", "decode/slices", "decode_slices_pillow", "Pillow")
     yield Row("decode slices", "imaging", "decode/slices", "decode_slices_tifffile", "tifffile")
     yield Row("decode masks", "imaging", "decode/masks", "decode_masks_pillow", "Pillow")
@@ -68,7 +75,9 @@ def rows(models, threads):
     for name in CANDIDATES:
         yield Row(f"candidate {name}", "candidates", f"candidate/{name}", slices=1)
     for name, ours, peer in [
-        ("training step, UNet f=16", "step", "training_step"),
+        (f"training, forward and loss, UNet f={filters}", "forward", "training_forward"),
+        (f"training, forward to gradients, UNet f={filters}", "forward_backward", "training_forward_backward"),
+        (f"training step, UNet f={filters}", "step", "training_step"),
         ("original transforms", "augmentation_original", "augmentation_original"),
         ("strong transforms", "augmentation_strong", None),
         ("epoch: transforms and step", "epoch_batch", "epoch_batch"),
@@ -77,29 +86,34 @@ def rows(models, threads):
     yield Row("decode, prepare and cache", "training", "data/decode_prepare_cache_96_slices", slices=96)
 
 
-def build():
+def build(args):
     """Builds the benchmarks as the tests are built; their executables by name, and the one that writes phantoms."""
+    if args.executables:
+        return {name: args.executables.resolve() / name for name in (*BENCHES, "phantom")}
     command = ["cargo", "build", "--release", "--workspace", "--example", "phantom", "--message-format", "json"]
     command += [argument for bench in BENCHES for argument in ("--bench", bench)]
+    features = args.features or FEATURES.get(args.device)
+    command += ["--features", f"glioseg-training/{features}"] if features else []
     output = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
     messages = [json.loads(line) for line in output.splitlines()]
     built = [m for m in messages if m["reason"] == "compiler-artifact" and m["executable"]]
     return {m["target"]["name"]: m["executable"] for m in built if set(m["target"]["kind"]) & {"bench", "example"}}
 
 
-def environment(row, scratch):
+def environment(row, args, scratch):
     """Thread counts for whatever threading library either side uses."""
     names = ("RAYON_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     extra = {name: str(row.threads) for name in names} | {"CRITERION_HOME": str(scratch / "criterion")}
+    extra |= {"GLIOSEG_BENCH_DEVICE": args.device, "GLIOSEG_BENCH_FILTERS": str(args.filters)}
     if row.model:
         extra["GLIOSEG_BENCH_MODEL"] = str(row.model)
     return os.environ | extra
 
 
-def run_ours(row, executable, seconds, scratch):
-    command = [executable, "--bench", "--noplot", "--sample-size", "10", "--warm-up-time", str(seconds / 4)]
-    command += ["--measurement-time", str(seconds), "--exact", row.ours]
-    run(command, environment(row, scratch))
+def run_ours(row, executable, args, scratch):
+    command = [executable, "--bench", "--noplot", "--sample-size", "10", "--warm-up-time", str(args.seconds / 4)]
+    command += ["--measurement-time", str(args.seconds), "--exact", row.ours]
+    run(command, environment(row, args, scratch))
     folder = scratch / "criterion" / criterion_folder(row.ours)
     sample = json.loads((folder / "new" / "sample.json").read_text())
     return [time / runs for time, runs in zip(sample["times"], sample["iters"])]
@@ -111,11 +125,12 @@ def criterion_folder(name):
     return name if grouped else name.replace("/", "_")
 
 
-def run_peer(row, seconds, scratch):
+def run_peer(row, args, scratch):
     command = [sys.executable, HERE / "peers.py", row.peer, scratch / "phantoms"]
-    command += ["--threads", str(row.threads), "--seconds", str(seconds)]
+    command += ["--threads", str(row.threads), "--seconds", str(args.seconds)]
+    command += ["--device", "cuda" if "cuda" in args.device else "cpu", "--filters", str(args.filters)]
     command += ["--model", row.model] if row.model else []
-    return json.loads(run(command, environment(row, scratch)).splitlines()[-1])
+    return json.loads(run(command, environment(row, args, scratch)).splitlines()[-1])
 
 
 def run(command, env):
@@ -123,6 +138,14 @@ def run(command, env):
     if done.returncode != 0:
         sys.exit(f"{command[0]} failed:\n{done.stdout}")
     return done.stdout
+
+
+def version(*command):
+    """What a program says of itself; nothing where it is not there."""
+    try:
+        return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def machine():
@@ -133,7 +156,8 @@ def machine():
         cpu = cpu.group(1) if cpu else platform.machine()
         kilobytes = re.search(r"MemTotal:\s*(\d+)", pathlib.Path("/proc/meminfo").read_text())
         memory = round(int(kilobytes.group(1)) / 2**20, 1)
-    rustc = subprocess.run(["rustc", "--version"], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+    rustc = version("rustc", "--version")
+    gpu = version("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
     load = round(os.getloadavg()[0], 2)
     return {
         "cpu": cpu,
@@ -141,6 +165,7 @@ def machine():
         "memory_gib": memory,
         "system": f"{platform.system()} {platform.machine()}",
         "rustc": rustc,
+        "gpu": gpu,
         "load_before": load,
     }
 
@@ -183,14 +208,19 @@ def main():
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of the training rows; all others have one")
     parser.add_argument("--model", type=pathlib.Path, action="append", help="default: all of training/models")
     parser.add_argument("--name", default="all", help="of the result file")
+    parser.add_argument("--device", default="cpu", help="of the training rows, as glioseg-train fit --device")
+    parser.add_argument("--filters", type=int, default=16, help="of the UNet's first block, in the training rows")
+    parser.add_argument("--features", help="backend to build in")
+    parser.add_argument("--executables", type=pathlib.Path, help="folder of benchmarks that are built already")
     parser.add_argument("--table", type=pathlib.Path, help="only print the table of this result file")
     args = parser.parse_args()
     if args.table:
         print(table(json.loads(args.table.read_text())))
         return
     models = args.model or sorted((ROOT / "training" / "models").glob("*.onnx"))
-    chosen = [row for row in rows([m.resolve() for m in models], args.threads) if re.search(args.only, row.name)]
-    executables = build()
+    every = rows([m.resolve() for m in models], args.threads, args.filters)
+    chosen = [row for row in every if re.search(args.only, row.name)]
+    executables = build(args)
     versions = {}
     ours, theirs = [[] for _ in chosen], [[] for _ in chosen]
     with tempfile.TemporaryDirectory() as scratch:
@@ -200,9 +230,9 @@ def main():
         for number in range(args.rounds):
             for i, row in enumerate(chosen):
                 print(f"round {number + 1}/{args.rounds}: {row.name} {row.peer_name}", file=sys.stderr)
-                ours[i].append(run_ours(row, executables[row.bench], args.seconds, scratch))
+                ours[i].append(run_ours(row, executables[row.bench], args, scratch))
                 if row.peer:
-                    answer = run_peer(row, args.seconds, scratch)
+                    answer = run_peer(row, args, scratch)
                     theirs[i].append(answer["samples_ns"])
                     versions |= answer["versions"]
     results = {

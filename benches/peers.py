@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The Python side of benches/compare.py: runs one piece of work of a peer and prints how long it takes.
 
-    python3 benches/peers.py NAME FOLDER --threads 1 --seconds 2 [--model FILE]
+    python3 benches/peers.py NAME FOLDER --threads 1 --seconds 2 [--model FILE] [--device cuda --filters 32]
 
 FOLDER holds what `cargo run --release --example phantom -- FOLDER 0` writes. The last line printed is a JSON object:
 `samples_ns`, the nanoseconds of one run of the work in each of ten samples, and `versions`.
@@ -135,35 +135,72 @@ def network(args):
     return lambda: session.run(["logits"], {"image": planes})
 
 
-def trainer():
-    """One optimiser step of the MONAI UNet on a batch, in PyTorch."""
+class Trainer:
+    """The MONAI UNet in PyTorch: one optimiser step on a batch, or a part of it."""
+
+    def __init__(self, args):
+        import torch
+        from monai.losses import DiceFocalLoss
+        from monai.networks.nets import UNet
+
+        torch.manual_seed(0)
+        channels = [args.filters << level for level in range(5)]
+        self.net = UNet(2, 3, 1, channels, [2, 2, 2, 2], num_res_units=2).train().to(args.device)
+        self.criterion = DiceFocalLoss(sigmoid=True)
+        self.optimiser = torch.optim.AdamW(self.net.parameters(), lr=1e-3, weight_decay=1e-5)
+
+    def loss(self, images, masks):
+        return self.criterion(self.net(images), masks)
+
+    def backward(self, images, masks):
+        self.optimiser.zero_grad()
+        loss = self.loss(images, masks)
+        loss.backward()
+        return loss
+
+    def step(self, images, masks):
+        import torch
+
+        loss = self.backward(images, masks)
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 0.5)
+        self.optimiser.step()
+        return loss.item()
+
+
+def on_random_batch(part):
+    """Work on one batch of noise; what a GPU was given is done before the clock is read."""
+
+    def make(args):
+        import torch
+
+        trainer = Trainer(args)
+        images = torch.rand(BATCH, 3, CROP, CROP, device=args.device)
+        masks = (torch.rand(BATCH, 1, CROP, CROP, device=args.device) < 0.03).float()
+
+        def work():
+            getattr(trainer, part)(images, masks)
+            wait(args)
+
+        return work
+
+    return make
+
+
+def wait(args):
     import torch
-    from monai.losses import DiceFocalLoss
-    from monai.networks.nets import UNet
 
-    torch.manual_seed(0)
-    net = UNet(2, 3, 1, [16, 32, 64, 128, 256], [2, 2, 2, 2], num_res_units=2).train()
-    loss = DiceFocalLoss(sigmoid=True)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=1e-5)
-
-    def step(images, masks):
-        optimiser.zero_grad()
-        value = loss(net(images), masks)
-        value.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 0.5)
-        optimiser.step()
-        return value.item()
-
-    return step
+    if args.device != "cpu":
+        torch.cuda.synchronize()
 
 
-def training_step(args):
-    import torch
+def original_transforms(args):
+    transform = batch_maker(args)
 
-    step = trainer()
-    images = torch.rand(BATCH, 3, CROP, CROP)
-    masks = (torch.rand(BATCH, 1, CROP, CROP) < 0.03).float()
-    return lambda: step(images, masks)
+    def work():
+        transform()
+        wait(args)
+
+    return work
 
 
 def batch_maker(args):
@@ -173,21 +210,21 @@ def batch_maker(args):
 
     slices, masks = arrays(args.folder, False), arrays(args.folder, True)
     stack = [np.concatenate([s.transpose(2, 0, 1) / 255, (m != 0)[None]]) for s, m in zip(slices, masks)]
-    stack = torch.from_numpy(np.stack(stack).astype(np.float32))
-    axis = torch.arange(CROP) - (CROP - 1) / 2
+    stack = torch.from_numpy(np.stack(stack).astype(np.float32)).to(args.device)
+    axis = torch.arange(CROP, device=args.device) - (CROP - 1) / 2
     half = (SIDE - 1) / 2
 
     def each(values):
         return values.view(BATCH, 1, 1)
 
     def symmetric(reach):
-        chosen = (torch.rand(BATCH) < 0.5).float()
-        return (torch.rand(BATCH) * 2 - 1) * reach * chosen
+        chosen = (torch.rand(BATCH, device=args.device) < 0.5).float()
+        return (torch.rand(BATCH, device=args.device) * 2 - 1) * reach * chosen
 
     def transform():
-        batch = stack[torch.randint(len(stack), (BATCH,))]
-        angle, mirror = symmetric(0.26), torch.where(torch.rand(BATCH) < 0.5, -1.0, 1.0)
-        offset = torch.randint(0, SIDE - CROP + 1, (BATCH, 2)) - (SIDE - CROP) / 2
+        batch = stack[torch.randint(len(stack), (BATCH,), device=args.device)]
+        angle, mirror = symmetric(0.26), torch.where(torch.rand(BATCH, device=args.device) < 0.5, -1.0, 1.0)
+        offset = torch.randint(0, SIDE - CROP + 1, (BATCH, 2), device=args.device) - (SIDE - CROP) / 2
         sine, cosine = torch.sin(angle) / half, torch.cos(angle) / half
         x, y = axis.view(1, 1, CROP), axis.view(1, CROP, 1)
         from_x = x * each(cosine * mirror) - y * each(sine) + each(offset[:, 0] / half)
@@ -203,8 +240,8 @@ def batch_maker(args):
 
 
 def epoch_batch(args):
-    transform, step = batch_maker(args), trainer()
-    return lambda: step(*transform())
+    transform, trainer = batch_maker(args), Trainer(args)
+    return lambda: trainer.step(*transform())
 
 
 PEERS = {
@@ -218,8 +255,10 @@ PEERS = {
     "components_volume": lambda args: components(args, volume=True),
     "dice": dice,
     "network": network,
-    "training_step": training_step,
-    "augmentation_original": batch_maker,
+    "training_forward": on_random_batch("loss"),
+    "training_forward_backward": on_random_batch("backward"),
+    "training_step": on_random_batch("step"),
+    "augmentation_original": original_transforms,
     "epoch_batch": epoch_batch,
 }
 
@@ -255,8 +294,10 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--model", type=pathlib.Path)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of PyTorch")
+    parser.add_argument("--filters", type=int, default=16, help="of the UNet's first block")
     args = parser.parse_args()
-    if args.name in ("training_step", "augmentation_original", "epoch_batch"):
+    if args.name.startswith("training_") or args.name in ("augmentation_original", "epoch_batch"):
         import torch
 
         torch.set_num_threads(args.threads)
