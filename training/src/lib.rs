@@ -4,6 +4,7 @@ pub mod augment;
 pub mod batches;
 pub mod calibrate;
 pub mod checkpoint;
+pub mod cross_validation;
 pub mod data;
 pub mod device;
 pub mod evaluate;

@@ -28,6 +28,7 @@ struct Cli {
 enum Command {
     Split(commands::split::SplitArgs),
     Fit(Box<commands::fit::FitArgs>),
+    CrossValidate(Box<commands::cross_validate::CrossValidateArgs>),
     Export(commands::export::ExportArgs),
     Evaluate(commands::evaluate::EvaluateArgs),
     Publish(commands::publish::PublishArgs),
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Split(args) => commands::split::run(&args),
         Command::Fit(args) => commands::fit::run(&args),
+        Command::CrossValidate(args) => commands::cross_validate::run(*args),
         Command::Export(args) => commands::export::run(&args),
         Command::Evaluate(args) => commands::evaluate::run(&args),
         Command::Publish(args) => commands::publish::run(&args),

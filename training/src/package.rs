@@ -9,12 +9,12 @@ use glioseg_shared::model::preprocess;
 use glioseg_shared::model::{ContractError, ModelError, Segmenter};
 use glioseg_shared::scoring::SizeMismatch;
 
-use crate::calibrate::choose_postprocessing;
+use crate::calibrate::{Calibration, Observations};
 use crate::data::cache::CachedPatient;
 use crate::evaluate::{EvaluateError, evaluate};
-use crate::export::{self, ExportError};
+use crate::export::{self, ExportError, Precision};
 use crate::kernels::Kernels;
-use crate::networks::{Network, Weights, WeightsError};
+use crate::networks::{self, Graph, Network, Weights, WeightsError};
 use crate::recipe::Recipe;
 
 /// Slices of every validation patient on which the file must reproduce the network.
@@ -22,6 +22,9 @@ const PROOF_SLICES: usize = 2;
 
 /// Licence of models trained on the LGG data, after the data's own.
 pub const LICENCE: &str = "CC-BY-NC-SA-4.0";
+
+/// What a contract adds to the network's name where it sees every slice and its mirror image.
+pub const MIRRORED: &str = ", mirrored";
 
 /// Side of the models' grid, pixels: that of the data.
 pub const GRID: u32 = 256;
@@ -94,36 +97,60 @@ pub fn draft(
     Ok(contract)
 }
 
-/// The model file of trained weights: ONNX with its contract, made from a [`draft`].
+/// The model file of a trained network: ONNX with its contract, made from a [`draft`].
 ///
-/// The post-processing is chosen on `validation`, whose scores the contract names; the inference engine must reproduce
-/// the network on real slices of every one of these patients, or there is no file.
+/// Kernels are rounded to half precision first, and everything after is of the network with these. Temperature and
+/// post-processing are chosen on `validation`, whose scores the contract names; the inference engine must reproduce the
+/// network on real slices of every one of these patients, or there is no file.
 ///
 /// # Errors
 /// See [`PackageError`].
 pub fn package<B: Kernels>(
-    recipe: &Recipe,
-    weights: &Weights,
+    (graph, weights): (&Graph, &Weights),
     prefix: &str,
-    mut contract: Contract,
+    contract: Contract,
     validation: &[&CachedPatient],
     device: &B::Device,
 ) -> Result<Vec<u8>, PackageError> {
-    // Dropout is nothing once a network is trained.
-    let graph = recipe.network.graph(0.0);
-    let plain = export::onnx(&graph, weights, prefix, contract.clone())?;
-    prove::<B>(
-        &plain,
-        Network::new(graph, weights.clone(), device)?,
-        &contract,
-        validation,
-        device,
-    )?;
+    let weights = export::rounded(graph, weights)?;
+    let segmenter = uncalibrated((graph, &weights), contract.clone())?;
+    let calibration = Observations::of(&segmenter, validation)?.calibration();
+    let network = (graph, &weights);
+    let onnx = calibrated::<B>(network, prefix, contract, calibration, validation, device)?;
+    score(&onnx, prefix, "validation", validation)
+}
 
-    let segmenter = Segmenter::from_onnx(&plain)?;
-    contract.postprocessing = choose_postprocessing(&segmenter, validation)?;
-    let chosen = export::with_contract(&plain, prefix, contract)?;
-    score(&chosen, prefix, "validation", validation)
+/// A network as it leaves training, for a look at what it says.
+///
+/// # Errors
+/// See [`PackageError`].
+pub(crate) fn uncalibrated(
+    (graph, weights): (&Graph, &Weights),
+    contract: Contract,
+) -> Result<Segmenter, PackageError> {
+    let onnx = export::onnx(graph, weights, Precision::Half, "uncalibrated", contract)?;
+    Ok(Segmenter::from_onnx(&onnx)?)
+}
+
+/// The file of a network whose kernels are [`rounded`](export::rounded), with its logits at the right temperature,
+/// proven on slices of `studies`.
+///
+/// # Errors
+/// See [`PackageError`].
+pub(crate) fn calibrated<B: Kernels>(
+    (graph, weights): (&Graph, &Weights),
+    prefix: &str,
+    mut contract: Contract,
+    calibration: Calibration,
+    studies: &[&CachedPatient],
+    device: &B::Device,
+) -> Result<Vec<u8>, PackageError> {
+    contract.postprocessing = calibration.postprocessing;
+    let graph = networks::scaled(graph.clone(), 1.0 / calibration.temperature);
+    let onnx = export::onnx(&graph, weights, Precision::Half, prefix, contract.clone())?;
+    let network = Network::new(graph, weights.clone(), device)?;
+    prove::<B>(&onnx, network, &contract, studies, device)?;
+    Ok(onnx)
 }
 
 /// The same file with the scores of one more part of the split in its contract.

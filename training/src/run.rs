@@ -20,6 +20,9 @@ use crate::networks::Weights;
 use crate::package::{GRID, PackageError, input, package};
 use crate::recipe::Recipe;
 
+/// Dropout rate of a network that is trained: nothing drops any more.
+pub const TRAINED: f64 = 0.0;
+
 /// A run that is ready to go; [`OnDevice`] lets it go.
 pub struct Run<'a> {
     /// What it computes.
@@ -132,8 +135,7 @@ impl OnDevice for Run<'_> {
             device,
         )?;
         let onnx = package::<B::InnerBackend>(
-            recipe,
-            &fitted.best,
+            (&recipe.network.graph(TRAINED), &fitted.best),
             self.name,
             self.contract,
             &self.validation,

@@ -33,8 +33,16 @@ use tempfile::TempDir;
 use threshold_model::threshold_model;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_glioseg-train");
-const COMMANDS: [&str; 8] = [
-    "split", "fit", "export", "evaluate", "publish", "rollback", "train", "submit",
+const COMMANDS: [&str; 9] = [
+    "split",
+    "fit",
+    "cross-validate",
+    "export",
+    "evaluate",
+    "publish",
+    "rollback",
+    "train",
+    "submit",
 ];
 
 /// Slices of each patient, and pixels a side.
@@ -112,7 +120,12 @@ impl Study {
 
     /// A fit into the folder `out` that takes a second or two.
     fn fit(&self, out: &str, epochs: usize) -> Command {
-        let mut command = program("fit");
+        self.run("fit", out, epochs)
+    }
+
+    /// The same by a command with the same settings.
+    fn run(&self, name: &str, out: &str, epochs: usize) -> Command {
+        let mut command = program(name);
         command.arg(self.data()).arg("--split").arg(self.split());
         command.arg("--out").arg(self.path(out));
         command.arg("--cache").arg(self.path("cache"));
@@ -634,6 +647,105 @@ fn a_checkpoint_becomes_a_model_that_is_evaluated() {
             &[patient, NOTICE],
         );
     }
+}
+
+#[test]
+fn every_patient_is_scored_by_the_network_that_has_not_seen_it() {
+    let study = Study::phantoms();
+    let without = {
+        let mut command = study.run("cross-validate", "out", 1);
+        refusal(&mut command)
+    };
+    assert_says(&without, &["split.json", "no folds"]);
+    let mut split = Split::read(&study.split()).unwrap();
+    let fold = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+    split.folds = vec![fold(&["p1", "p2"]), fold(&["p3", "p4", "p5"])];
+    split.write(&study.split()).unwrap();
+
+    let mut validate = study.run("cross-validate", "out", 1);
+    let log = succeed(validate.arg("--score-test"));
+    assert_says(
+        &log,
+        &["fold 0 of 2", "fold 1 of 2", "cross-validation", NOTICE],
+    );
+    assert_eq!(
+        study.files("out"),
+        [
+            "evaluation.json",
+            "fold-0",
+            "fold-1",
+            "model.onnx",
+            "report.html",
+            "slices.csv"
+        ]
+    );
+    let model = study.read("out/model.onnx");
+    let contract = Contract::of_onnx(&model).unwrap();
+    assert_eq!(contract.network, "2 of lean-tiny-norm");
+    let figures: serde_json::Value =
+        serde_json::from_slice(&study.read("out/evaluation.json")).unwrap();
+    assert_eq!(figures["model"]["version"], contract.model_version);
+    let patients = figures["patients"].as_array().unwrap();
+    let names: Vec<_> = patients
+        .iter()
+        .map(|p| p["patient"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["p1", "p2", "p3", "p4", "p5"]);
+    let scored: Vec<_> = contract
+        .scores
+        .iter()
+        .map(|s| (s.split.as_str(), s.summary.patients))
+        .collect();
+    assert_eq!(scored, [("cross-validation", 5), ("test", 1)]);
+
+    // Each network by itself, as it left training: its fold alone is what it had not seen.
+    for (fold, patients) in [["p1", "p2"].as_slice(), &["p3", "p4", "p5"]]
+        .iter()
+        .enumerate()
+    {
+        let member =
+            Contract::of_onnx(&study.read(&format!("out/fold-{fold}/model.onnx"))).unwrap();
+        assert_eq!(member.provenance.split, format!("split.json, fold {fold}"));
+        assert_eq!(member.scores[0].summary.patients, patients.len());
+    }
+
+    // The members have seen everybody: no list of validation patients is one that they have not seen.
+    let mut publish = program("publish");
+    publish
+        .arg(study.path("out/model.onnx"))
+        .arg(study.path("models"));
+    publish
+        .arg("--data")
+        .arg(study.data())
+        .arg("--split")
+        .arg(study.split());
+    assert_says(&refusal(&mut publish), &["another split"]);
+
+    // A network of the whole split joins the model, not the scores; one of a fold could not.
+    succeed(&mut study.fit("whole", 1));
+    let mut join = study.run("cross-validate", "out", 1);
+    join.arg("--join").arg(study.path("whole/checkpoint.bin"));
+    succeed(join.arg("--mirror"));
+    let joined = Contract::of_onnx(&study.read("out/model.onnx")).unwrap();
+    assert_eq!(
+        joined.network,
+        "2 of lean-tiny-norm, lean-tiny-norm, mirrored"
+    );
+    assert_eq!(joined.scores.len(), 1);
+    let mut join = study.run("cross-validate", "out", 1);
+    join.arg("--join")
+        .arg(study.path("out/fold-0/checkpoint.bin"));
+    assert_says(
+        &refusal(&mut join),
+        &["fold-0/checkpoint.bin", "another split"],
+    );
+
+    let again = succeed(study.run("cross-validate", "out", 1).arg("--score-test"));
+    assert!(
+        !again.contains("Val_dice"),
+        "nothing is trained twice: {again}"
+    );
+    assert!(study.read("out/model.onnx") == model);
 }
 
 #[test]

@@ -301,6 +301,8 @@ volume Dice, median      0.468       0.364 to 0.571  2 patients
 tumour-slice Dice        0.500       0.500 to 0.500  3 slices with tumour
 all-slice Dice           0.500       0.500 to 0.500  5 slices
 false-positive rate     50.0 %     50.0 % to 50.0 %  2 slices without tumour
+calibration error    0.57 % of all pixels, undefined of those in doubt (1 to 99 %)
+rank correlation     0.25 of expected and true Dice over all slices, 0.00 over those with tumour
 
 note: The model was trained by another split: these patients may have trained it.
 note: 1 of 5 slices are not 8-bit; each channel was mapped to 0..255 from its own 0th to 99.9th percentile.
@@ -370,6 +372,31 @@ fn three_whole_files_are_written() {
 fn the_csv_has_a_row_a_slice_and_leaves_the_undefined_empty() {
     let (_folder, _, csv, _) = written();
     let third = 1.0 / 3.0;
+    // Every pixel that is not found has the same small probability, every other one all but 1.
+    let background = 1.0 / (1.0 + (50.0_f64 * (0.5 - 100.0 / 255.0)).exp());
+    let found = |pixels: f64| {
+        let outside = ((SIDE * SIDE) as f64 - pixels) * background;
+        format!("{:.4}", 2.0 * pixels / (2.0 * pixels + outside))
+    };
+    let (four, three) = (found(4.0), found(3.0));
+    let none = format!("{:.4}", 1.0 - background);
+    let (mut csv, expected_dice): (String, Vec<String>) = csv
+        .lines()
+        .map(|row| {
+            let (row, expected) = row.rsplit_once(',').unwrap();
+            (format!("{row}\n"), expected.to_owned())
+        })
+        .unzip();
+    let rounded: Vec<String> = expected_dice[1..]
+        .iter()
+        .map(|value| format!("{:.4}", value.parse::<f64>().unwrap()))
+        .collect();
+    assert_eq!(rounded, [four.clone(), three, none.clone(), four, none]);
+    assert_eq!(expected_dice[0], "expected_dice");
+    // The percentile is interpolated: 1 + 0.85 * (2 - 1), up to rounding.
+    for close in ["1.8499999999999999", "1.8499999999999996"] {
+        csv = csv.replace(close, "1.85");
+    }
     let expected = format!(
         "patient,slice,true_area,predicted_area,dice,iou,precision,recall,hd95,average_surface_distance
 <b>,\"half, found\",4,4,0.5,{third},0.5,0.5,1.85,0.75
@@ -379,12 +406,7 @@ plain,found,4,4,1,1,1,1,0,0
 plain,missed,6,0,0,0,,0,,
 "
     );
-    // The percentile is interpolated: 1 + 0.85 * (2 - 1), up to rounding.
-    assert_eq!(
-        csv.replace("1.8499999999999999", "1.85")
-            .replace("1.8499999999999996", "1.85"),
-        expected
-    );
+    assert_eq!(csv, expected);
 }
 
 #[test]
@@ -421,6 +443,17 @@ fn the_json_names_model_data_split_and_n() {
         }
     }
     assert_eq!(report["rescaled_slices"], 1);
+    let certainty = &report["certainty"];
+    // Every pixel is certain; two of the slices with tumour are expected to be good that are not.
+    assert_eq!(certainty["pixels_in_doubt"], 0);
+    assert_eq!(
+        certainty["expected_calibration_error_in_doubt"],
+        Value::Null
+    );
+    assert_eq!(certainty["by_expected_dice"].as_array().unwrap().len(), 4);
+    for figure in ["expected_calibration_error", "rank_correlation"] {
+        assert!(certainty[figure].is_number(), "{figure}");
+    }
     assert_eq!(
         report["patients"][0],
         json!({

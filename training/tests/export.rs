@@ -16,12 +16,14 @@ use glioseg_shared::model::contract::{
 };
 use glioseg_shared::model::{Segmenter, preprocess};
 use glioseg_training::export::{
-    ExportError, TOLERANCE, bare_onnx, model_version, onnx, verify, with_contract,
+    ExportError, Precision, TOLERANCE, bare_onnx, model_version, onnx, rounded, verify,
+    with_contract,
 };
 use glioseg_training::networks::graph::Init;
 use glioseg_training::networks::{
-    Graph, Lean, Network, Weights, attention_unet, fresh_weights, unet,
+    Graph, Lean, Network, Weights, attention_unet, ensemble, fresh_weights, mirrored, scaled, unet,
 };
+use half::f16;
 use prost::Message;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -38,7 +40,21 @@ fn networks() -> Vec<(&'static str, Graph)> {
         ("lean", lean(false)),
         ("lean_norm", lean(true)),
         ("norms", norms()),
+        ("mirrored", scaled(mirrored(&lean(true)), 0.7)),
+        ("ensemble", ensemble(&members()).0),
     ]
+}
+
+/// Three networks of different kinds with their weights.
+fn members() -> Vec<(Graph, Weights)> {
+    [lean(false), attention_unet(4, 0.0), mirrored(&lean(true))]
+        .into_iter()
+        .enumerate()
+        .map(|(seed, graph)| {
+            let weights = shaken(&graph, 20 + seed as u64);
+            (graph, weights)
+        })
+        .collect()
 }
 
 fn lean(batch_norm: bool) -> Graph {
@@ -174,7 +190,7 @@ fn tract_reproduces_every_network() {
     let inputs = inputs();
     for (seed, (name, graph)) in networks().into_iter().enumerate() {
         let weights = shaken(&graph, seed as u64);
-        let onnx = onnx(&graph, &weights, "test", contract()).unwrap();
+        let onnx = onnx(&graph, &weights, Precision::Single, "test", contract()).unwrap();
         let worst = check(&onnx, &network(&graph, &weights), &inputs);
         let worst = worst.unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(worst <= TOLERANCE, "{name}: {worst}");
@@ -191,7 +207,11 @@ fn onnx_runtime_reproduces_every_network() {
     for (seed, (name, graph)) in networks().into_iter().enumerate() {
         let weights = shaken(&graph, seed as u64);
         let file = folder.path().join(format!("{name}.onnx"));
-        fs::write(&file, onnx(&graph, &weights, "test", contract()).unwrap()).unwrap();
+        fs::write(
+            &file,
+            onnx(&graph, &weights, Precision::Single, "test", contract()).unwrap(),
+        )
+        .unwrap();
         let network = network(&graph, &weights);
         let shape = [inputs.len(), 3, HEIGHT, WIDTH];
         let images = TensorData::new(inputs.concat(), shape);
@@ -212,6 +232,118 @@ fn onnx_runtime_reproduces_every_network() {
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}{complaint}");
     assert_eq!(said.lines().count(), networks().len(), "{said}");
+}
+
+/// The logits of the network of the first input and, in its place, of its mirror image.
+fn logits(graph: &Graph, weights: &Weights, mirror: bool) -> Vec<f32> {
+    let data = TensorData::new(inputs()[0].clone(), [1, 3, HEIGHT, WIDTH]);
+    let images = Tensor::<Flex, 4>::from_data(data, &Default::default());
+    let flip = |x: Tensor<Flex, 4>| if mirror { x.flip([3]) } else { x };
+    let logits = flip(network(graph, weights).forward(flip(images)));
+    logits.into_data().to_vec().unwrap()
+}
+
+fn assert_close(ours: &[f32], expected: &[f32]) {
+    assert_eq!(ours.len(), expected.len());
+    for (ours, expected) in ours.iter().zip(expected) {
+        assert!((ours - expected).abs() < 1e-5, "{ours} is not {expected}");
+    }
+}
+
+#[test]
+fn a_mirrored_network_is_the_mean_of_both_views_and_has_no_weights_of_its_own() {
+    let graph = lean(true);
+    let weights = shaken(&graph, 9);
+    let views = [false, true].map(|mirror| logits(&graph, &weights, mirror));
+    let mean: Vec<f32> = views[0]
+        .iter()
+        .zip(&views[1])
+        .map(|(a, b)| (a + b) / 2.0)
+        .collect();
+    assert_close(&logits(&mirrored(&graph), &weights, false), &mean);
+    let size = |graph: &Graph| decode(&bare_onnx(graph, &weights, WIDTH, HEIGHT).unwrap());
+    let kernels = |graph: &Graph| {
+        let kernels = size(graph).initializer.into_iter();
+        kernels.filter(|t| t.name.ends_with("weight")).count()
+    };
+    assert_eq!(kernels(&mirrored(&graph)), kernels(&graph));
+}
+
+#[test]
+fn an_ensemble_is_the_mean_of_its_members() {
+    let members = members();
+    let (graph, weights) = ensemble(&members);
+    let mut mean = vec![0.0; WIDTH * HEIGHT];
+    for (member, weights) in &members {
+        for (sum, logit) in mean.iter_mut().zip(logits(member, weights, false)) {
+            *sum += logit / members.len() as f32;
+        }
+    }
+    assert_close(&logits(&graph, &weights, false), &mean);
+    let half: Vec<f32> = mean.iter().map(|logit| logit / 2.0).collect();
+    assert_close(&logits(&scaled(graph, 0.5), &weights, false), &half);
+}
+
+#[test]
+fn half_precision_halves_the_file_and_keeps_what_was_rounded_for_it() {
+    let inputs = inputs();
+    for (seed, (name, graph)) in networks().into_iter().enumerate() {
+        let trained = shaken(&graph, 30 + seed as u64);
+        let weights = rounded(&graph, &trained).unwrap();
+        let file = |precision| onnx(&graph, &weights, precision, "test", contract()).unwrap();
+        let half = file(Precision::Half);
+        let worst = check(&half, &network(&graph, &weights), &inputs);
+        let worst = worst.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(worst <= TOLERANCE, "{name}: {worst}");
+
+        // Every value is the nearest one to what training left, with the normalisation after it folded in.
+        let single =
+            decode(&onnx(&graph, &trained, Precision::Single, "test", contract()).unwrap());
+        let half = decode(&half);
+        let mut kernels = 0;
+        for tensor in half
+            .initializer
+            .iter()
+            .filter(|t| t.name.ends_with(".half"))
+        {
+            let whole = tensor.name.trim_end_matches(".half");
+            let whole = single.initializer.iter().find(|t| t.name == whole).unwrap();
+            let (values, []) = whole.raw_data.as_chunks::<4>() else {
+                panic!("{name}: {} is not f32", whole.name);
+            };
+            let nearest = values
+                .iter()
+                .flat_map(|&v| f16::from_f32(f32::from_le_bytes(v)).to_le_bytes());
+            assert_eq!(
+                tensor.raw_data,
+                nearest.collect::<Vec<_>>(),
+                "{name}: {}",
+                whole.name
+            );
+            kernels += 1;
+        }
+        assert_eq!(kernels, graph.kernels.len(), "{name}");
+    }
+    let graph = unet(8, 0.0);
+    let weights = rounded(&graph, &shaken(&graph, 40)).unwrap();
+    let size = |precision| {
+        let file = onnx(&graph, &weights, precision, "test", contract()).unwrap();
+        file.len() as f64
+    };
+    let ratio = size(Precision::Half) / size(Precision::Single);
+    assert!((0.5..0.52).contains(&ratio), "{ratio}");
+}
+
+#[test]
+fn a_network_that_half_precision_cannot_hold_is_refused() {
+    let graph = lean(true);
+    let mut weights = shaken(&graph, 10);
+    weights.get_mut("head.weight").unwrap()[0] = 1e6;
+    let error = rounded(&graph, &weights).unwrap_err().to_string();
+    assert!(
+        error.contains("`head.weight`") && error.contains("diverged"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -243,8 +375,11 @@ fn initialisers_keep_monais_names() {
 fn the_version_is_a_digest_of_all_that_decides_a_mask() {
     let graph = lean(true);
     let weights = shaken(&graph, 4);
-    let first = onnx(&graph, &weights, "fast", contract()).unwrap();
-    assert_eq!(first, onnx(&graph, &weights, "fast", contract()).unwrap());
+    let first = onnx(&graph, &weights, Precision::Single, "fast", contract()).unwrap();
+    assert_eq!(
+        first,
+        onnx(&graph, &weights, Precision::Single, "fast", contract()).unwrap()
+    );
 
     let segmenter = Segmenter::from_onnx(&first).unwrap();
     let version = segmenter.contract().model_version.clone();
@@ -270,7 +405,7 @@ fn the_version_is_a_digest_of_all_that_decides_a_mask() {
 
     let mut other = weights;
     other.get_mut("head.bias").unwrap()[0] += 1e-3;
-    let other = onnx(&graph, &other, "fast", contract()).unwrap();
+    let other = onnx(&graph, &other, Precision::Single, "fast", contract()).unwrap();
     assert_ne!(model_version("fast", &other).unwrap(), version);
 }
 
@@ -281,7 +416,7 @@ fn what_deviates_is_refused() {
     let trained = network(&graph, &weights);
     let mut other = weights.clone();
     other.get_mut("head.bias").unwrap()[0] += 2.0 * TOLERANCE;
-    let other = onnx(&graph, &other, "test", contract()).unwrap();
+    let other = onnx(&graph, &other, Precision::Single, "test", contract()).unwrap();
     match check(&other, &trained, &inputs()) {
         Err(ExportError::Deviates {
             index: 0,
@@ -295,12 +430,12 @@ fn what_deviates_is_refused() {
         outcome => panic!("{outcome:?}"),
     }
 
-    let faithful = onnx(&graph, &weights, "test", contract()).unwrap();
+    let faithful = onnx(&graph, &weights, Precision::Single, "test", contract()).unwrap();
     let mut broken = weights;
     broken.get_mut("head.bias").unwrap()[0] = f32::NAN;
     let outcome = check(&faithful, &network(&graph, &broken), &inputs());
     assert!(matches!(outcome, Err(ExportError::Deviates { deviation, .. }) if deviation.is_nan()));
-    let outcome = onnx(&graph, &broken, "test", contract());
+    let outcome = onnx(&graph, &broken, Precision::Single, "test", contract());
     let outcome = check(&outcome.unwrap(), &trained, &inputs());
     assert!(matches!(outcome, Err(ExportError::Run(_))));
 }
@@ -309,7 +444,7 @@ fn what_deviates_is_refused() {
 fn what_proves_nothing_is_refused() {
     let graph = lean(true);
     let weights = shaken(&graph, 6);
-    let file = onnx(&graph, &weights, "test", contract()).unwrap();
+    let file = onnx(&graph, &weights, Precision::Single, "test", contract()).unwrap();
     let trained = network(&graph, &weights);
     assert!(matches!(
         check(&file, &trained, &[]),
@@ -355,7 +490,7 @@ fn what_cannot_be_exported_is_refused() {
 
     let mut invalid = contract();
     invalid.postprocessing.threshold = 2.0;
-    let outcome = onnx(&graph, &weights, "test", invalid);
+    let outcome = onnx(&graph, &weights, Precision::Single, "test", invalid);
     assert!(matches!(outcome, Err(ExportError::Contract(_))));
     let outcome = with_contract(b"no file", "fast", contract());
     assert!(matches!(outcome, Err(ExportError::NotOnnx(_))));

@@ -23,62 +23,75 @@ use super::{Outcome, decode, write_file};
 /// OUT/checkpoint.bin when it is there, with the same result as if it had never stopped.
 #[derive(Args, Debug)]
 pub(crate) struct FitArgs {
-    /// Folder of the data.
-    data: PathBuf,
-    /// Split: a JSON file with the lists train, validation and test.
-    #[arg(long)]
-    split: PathBuf,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
     /// Cross-validation: validate on this fold (from 0) of the split and train on the others.
     #[arg(long)]
-    fold: Option<usize>,
-    /// Folder for checkpoint, metrics and model.
-    #[arg(long)]
-    out: PathBuf,
+    pub(super) fold: Option<usize>,
     /// Begin with the best weights of this checkpoint, of a run with the same network on the same data and split
     /// [default: fresh weights].
     #[arg(long)]
-    from: Option<PathBuf>,
-    /// Folder for the decoded slices, kept between runs [default: the data folder].
-    #[arg(long)]
-    cache: Option<PathBuf>,
-    /// Device to train on.
-    #[arg(long, value_enum, default_value_t = Device::Cpu)]
-    device: Device,
-    /// Keep all slices on the device when they take at most this many GiB there.
-    #[arg(long, default_value_t = 4.0, value_parser = above_zero)]
-    resident_gib: f64,
-    #[command(flatten)]
-    settings: Settings,
+    pub(super) from: Option<PathBuf>,
     /// Name that the model's version begins with.
     #[arg(long, default_value = "fast")]
-    name: String,
+    pub(super) name: String,
+}
+
+/// What every run needs to know, of one network or of one for each fold.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct RunArgs {
+    /// Folder of the data.
+    pub(super) data: PathBuf,
+    /// Split: a JSON file with the lists train, validation and test.
+    #[arg(long)]
+    pub(super) split: PathBuf,
+    /// Folder for checkpoint, metrics and model.
+    #[arg(long)]
+    pub(super) out: PathBuf,
+    /// Folder for the decoded slices, kept between runs [default: the data folder].
+    #[arg(long)]
+    pub(super) cache: Option<PathBuf>,
+    /// Device to train on.
+    #[arg(long, value_enum, default_value_t = Device::Cpu)]
+    pub(super) device: Device,
+    /// Keep all slices on the device when they take at most this many GiB there.
+    #[arg(long, default_value_t = 4.0, value_parser = above_zero)]
+    pub(super) resident_gib: f64,
+    #[command(flatten)]
+    pub(super) settings: Settings,
     /// Commit of the code, for the model's contract.
     #[arg(long, env = "GLIOSEG_COMMIT", default_value = "unrecorded")]
-    commit: String,
+    pub(super) commit: String,
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &FitArgs) -> Outcome {
+    let FitArgs {
+        run: args,
+        fold,
+        from,
+        name,
+    } = args;
     let device = args.device.choose()?;
     let mut recipe = args.settings.recipe();
     let dataset = Dataset::open(&args.data)?;
     let mut split = Split::read(&args.split)?;
     split.check_against(&dataset)?;
-    if let Some(fold) = args.fold {
+    if let &Some(fold) = fold {
         split = split.fold(fold)?;
     }
     let (used, data) = run_data(&dataset, &split)?;
-    let start = match &args.from {
+    let start = match from {
         Some(path) => Some(weights_of(path, &recipe, &data)?),
         None => None,
     };
     recipe.start = start.as_ref().map(weights_digest);
     let names = (
         data_name(&args.data, Some(&split)),
-        split_name(&args.split, args.fold),
+        split_name(&args.split, *fold),
     );
     let provenance = provenance(&dataset, &split, names, &recipe, &args.commit)?;
-    let contract = draft(&recipe, &args.name, provenance)?;
+    let contract = draft(&recipe, name, provenance)?;
     std::fs::create_dir_all(&args.out)
         .map_err(|e| format!("{}: cannot be made: {e}", args.out.display()))?;
     let cache = decode(&used, args.cache.as_deref())?;
@@ -87,7 +100,7 @@ pub(crate) fn run(args: &FitArgs) -> Outcome {
     };
     let trained = device.run(Run {
         recipe: &recipe,
-        name: &args.name,
+        name,
         contract,
         training: patients(&split.train),
         validation: patients(&split.validation),

@@ -1,5 +1,6 @@
 //! One file a command of `glioseg-train`.
 
+pub(crate) mod cross_validate;
 pub(crate) mod evaluate;
 pub(crate) mod export;
 pub(crate) mod fit;

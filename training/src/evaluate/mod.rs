@@ -4,17 +4,22 @@
 //! preprocessing and post-processing of its contract, by the one definition of every figure in
 //! [`glioseg_shared::scoring`].
 
+pub mod certainty;
 mod gallery;
 pub mod studies;
 
 use std::borrow::Borrow;
 
 use glioseg_shared::imaging::Intensity;
-use glioseg_shared::model::{ModelError, Segmenter};
+use glioseg_shared::model::{
+    MaskSizeMismatch, ModelError, Segmentation, Segmenter, soft_dice_confidence,
+};
 use glioseg_shared::scoring::{PatientScore, SizeMismatch, SliceScore, Summary};
 use rayon::prelude::*;
 
 use crate::data::{CachedPatient, DataError};
+
+use certainty::{Certainty, SliceCertainty};
 
 pub use gallery::{Exhibit, Gallery, MAX_FALSE_POSITIVES, MAX_PICTURE_SIDE, MAX_RANKED};
 
@@ -29,6 +34,8 @@ pub struct Evaluation {
     pub rescaled_slices: usize,
     /// The slices worth looking at.
     pub gallery: Gallery,
+    /// Whether the model knows what it does not know.
+    pub certainty: Certainty,
 }
 
 /// Why a model could not be evaluated.
@@ -59,6 +66,16 @@ pub enum EvaluateError {
         /// The sizes.
         source: SizeMismatch,
     },
+    /// The probabilities of a slice are not as many as the pixels of its predicted mask.
+    #[error("patient {patient}, slice {slice}: {source}")]
+    Probability {
+        /// Name of the patient.
+        patient: String,
+        /// Name of the slice.
+        slice: String,
+        /// The sizes.
+        source: MaskSizeMismatch,
+    },
     /// A patient has not one name and one mask for each slice.
     #[error("patient {patient} has {names} names and {masks} masks for {slices} slices")]
     Uneven {
@@ -86,32 +103,112 @@ pub enum EvaluateError {
 pub fn evaluate<P: Borrow<CachedPatient>>(
     segmenter: &Segmenter,
     studies: impl IntoIterator<Item = Result<P, DataError>>,
-    mut progress: impl FnMut(&PatientScore),
+    progress: impl FnMut(&PatientScore),
 ) -> Result<Evaluation, EvaluateError> {
-    let mut patients = Vec::new();
-    let mut rescaled_slices = 0;
-    let mut gallery = Gallery::default();
-    for study in studies {
-        let study = study?;
-        let score = evaluate_study(segmenter, study.borrow(), &mut gallery)?;
-        rescaled_slices += study
-            .borrow()
-            .slices
-            .iter()
-            .filter(|slice| slice.intensity() != Intensity::EightBit)
-            .count();
-        progress(&score);
-        patients.push(score);
+    let mut evaluator = Evaluator::default();
+    evaluator.add(segmenter, studies, progress)?;
+    evaluator.finish()
+}
+
+/// An evaluation under way: of one model, or of several that each take their own studies.
+#[derive(Clone, Debug, Default)]
+pub struct Evaluator {
+    patients: Vec<PatientScore>,
+    rescaled_slices: usize,
+    gallery: Gallery,
+    certainty: Certainty,
+}
+
+impl Evaluator {
+    /// Segments and scores the studies with this model; see [`evaluate`].
+    ///
+    /// # Errors
+    /// [`EvaluateError`]: the first study that could not be read, segmented or scored.
+    pub fn add<P: Borrow<CachedPatient>>(
+        &mut self,
+        segmenter: &Segmenter,
+        studies: impl IntoIterator<Item = Result<P, DataError>>,
+        mut progress: impl FnMut(&PatientScore),
+    ) -> Result<(), EvaluateError> {
+        for study in studies {
+            let study = study?;
+            let score = self.score(segmenter, study.borrow())?;
+            self.rescaled_slices += study
+                .borrow()
+                .slices
+                .iter()
+                .filter(|slice| slice.intensity() != Intensity::EightBit)
+                .count();
+            progress(&score);
+            self.patients.push(score);
+        }
+        Ok(())
     }
-    if patients.is_empty() {
-        return Err(EvaluateError::NoPatients);
+
+    /// The figures of all studies together.
+    ///
+    /// # Errors
+    /// [`EvaluateError::NoPatients`].
+    pub fn finish(self) -> Result<Evaluation, EvaluateError> {
+        if self.patients.is_empty() {
+            return Err(EvaluateError::NoPatients);
+        }
+        Ok(Evaluation {
+            summary: Summary::of(&self.patients),
+            patients: self.patients,
+            rescaled_slices: self.rescaled_slices,
+            gallery: self.gallery,
+            certainty: self.certainty,
+        })
     }
-    Ok(Evaluation {
-        summary: Summary::of(&patients),
-        patients,
-        rescaled_slices,
-        gallery,
-    })
+
+    fn score(
+        &mut self,
+        segmenter: &Segmenter,
+        study: &CachedPatient,
+    ) -> Result<PatientScore, EvaluateError> {
+        let segmentations = segmented(segmenter, study)?;
+        let size = |slice: &str| {
+            let (patient, slice) = (study.id.clone(), slice.to_owned());
+            move |source| EvaluateError::Size {
+                patient,
+                slice,
+                source,
+            }
+        };
+        let slices = (&segmentations, &study.masks, &study.names)
+            .into_par_iter()
+            .map(|(segmentation, truth, name)| {
+                SliceScore::of(name, &segmentation.mask, truth).map_err(size(name))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        for (index, score) in slices.iter().enumerate() {
+            let (segmentation, truth) = (&segmentations[index], &study.masks[index]);
+            self.gallery.offer(score, || {
+                let slice = &study.slices[index];
+                Exhibit::new(&study.id, score, slice, truth, segmentation)
+            });
+            let probability = &segmentation.probability;
+            self.certainty
+                .add_pixels(probability, truth)
+                .map_err(size(&score.slice))?;
+            self.certainty.slices.push(SliceCertainty {
+                expected_dice: soft_dice_confidence(&segmentation.mask, probability).map_err(
+                    |source| EvaluateError::Probability {
+                        patient: study.id.clone(),
+                        slice: score.slice.clone(),
+                        source,
+                    },
+                )?,
+                dice: score.counts.dice(),
+                any_tumour: score.counts.true_area() + score.counts.predicted_area() > 0,
+            });
+        }
+        Ok(PatientScore {
+            patient: study.id.clone(),
+            slices,
+        })
+    }
 }
 
 /// The volume Dice of an ONNX file on each study, 0..=1: what decides which of two models is the
@@ -144,11 +241,11 @@ impl Evaluation {
     }
 }
 
-fn evaluate_study(
+/// The segmentations of all slices of a study.
+fn segmented(
     segmenter: &Segmenter,
     study: &CachedPatient,
-    gallery: &mut Gallery,
-) -> Result<PatientScore, EvaluateError> {
+) -> Result<Vec<Segmentation>, EvaluateError> {
     let count = study.slices.len();
     if study.names.len() != count || study.masks.len() != count {
         return Err(EvaluateError::Uneven {
@@ -158,37 +255,10 @@ fn evaluate_study(
             slices: count,
         });
     }
-    let segmentations =
-        segmenter
-            .segment_study(&study.slices)
-            .map_err(|source| EvaluateError::Segment {
-                patient: study.id.clone(),
-                source,
-            })?;
-    let slices = (&segmentations, &study.masks, &study.names)
-        .into_par_iter()
-        .map(|(segmentation, truth, name)| {
-            SliceScore::of(name, &segmentation.mask, truth).map_err(|source| EvaluateError::Size {
-                patient: study.id.clone(),
-                slice: name.clone(),
-                source,
-            })
+    segmenter
+        .segment_study(&study.slices)
+        .map_err(|source| EvaluateError::Segment {
+            patient: study.id.clone(),
+            source,
         })
-        .collect::<Result<Vec<_>, _>>()?;
-    for (index, score) in slices.iter().enumerate() {
-        gallery.offer(score, || {
-            let segmentation = &segmentations[index];
-            Exhibit::new(
-                &study.id,
-                score,
-                &study.slices[index],
-                &study.masks[index],
-                segmentation,
-            )
-        });
-    }
-    Ok(PatientScore {
-        patient: study.id.clone(),
-        slices,
-    })
 }

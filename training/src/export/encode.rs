@@ -1,6 +1,7 @@
 //! A [`Graph`] with weights, written as the graph of an ONNX file.
 
 use glioseg_shared::model::{INPUT, OUTPUT};
+use half::f16;
 use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
@@ -10,7 +11,7 @@ use tract_onnx::pb::{
 };
 
 use super::fold::{Folded, fold, foldable};
-use super::{ExportError, values};
+use super::{ExportError, Precision, values};
 use crate::kernels::{EPSILON, upconvolution_padding};
 use crate::networks::graph::{Convolution, Operation, Parameter, Value};
 use crate::networks::{Graph, Weights, WeightsError};
@@ -18,11 +19,20 @@ use crate::networks::{Graph, Weights, WeightsError};
 const NAME: &str = "glioseg";
 /// Scales of a [`Operation::Repeat`]: batch, channels, rows, columns.
 const REPEAT: &str = "repeat.scales";
+/// Starts, ends, axes and steps of an [`Operation::Mirror`]: from the last column down to the first, before which no
+/// index ends.
+const MIRROR: [(&str, i64); 4] = [
+    ("mirror.starts", -1),
+    ("mirror.ends", i64::MIN),
+    ("mirror.axes", 3),
+    ("mirror.steps", -1),
+];
 
 /// The network for images of `width` by `height` pixels; nodes and initialisers in the graph's order.
 pub(super) fn encode(
     graph: &Graph,
     weights: &Weights,
+    precision: Precision,
     width: usize,
     height: usize,
 ) -> Result<GraphProto, ExportError> {
@@ -56,7 +66,7 @@ pub(super) fn encode(
         });
     }
 
-    let mut encoder = Encoder::new(graph, weights);
+    let mut encoder = Encoder::new(graph, weights, precision);
     for index in 0..graph.nodes.len() {
         encoder.node(index)?;
     }
@@ -73,6 +83,7 @@ pub(super) fn encode(
 struct Encoder<'a> {
     graph: &'a Graph,
     weights: &'a Weights,
+    precision: Precision,
     /// For every node the batch normalisation that folds into it.
     folded: Vec<Option<Folded>>,
     /// The node whose result is the network's: the last one that does something at inference.
@@ -84,10 +95,11 @@ struct Encoder<'a> {
 }
 
 impl<'a> Encoder<'a> {
-    fn new(graph: &'a Graph, weights: &'a Weights) -> Self {
+    fn new(graph: &'a Graph, weights: &'a Weights, precision: Precision) -> Self {
         let mut encoder = Self {
             graph,
             weights,
+            precision,
             folded: foldable(graph),
             output: graph.nodes.len() - 1,
             names: Vec::with_capacity(graph.nodes.len()),
@@ -172,6 +184,15 @@ impl<'a> Encoder<'a> {
             Operation::Add => ("Add", Vec::new(), Vec::new()),
             Operation::Multiply => ("Mul", Vec::new(), Vec::new()),
             Operation::Concatenate => ("Concat", Vec::new(), vec![integer("axis", 1)]),
+            Operation::Mirror => {
+                let parameters = MIRROR.map(|(name, value)| self.index(name, value));
+                ("Slice", parameters.to_vec(), Vec::new())
+            }
+            Operation::Scale(factor) => {
+                let factor =
+                    self.shaped_initializer(&format!("factor.{index}"), &[1], vec![*factor]);
+                ("Mul", vec![factor], Vec::new())
+            }
         };
         let name = format!("{operator}_{index}");
         let output = if index == self.output {
@@ -207,10 +228,13 @@ impl<'a> Encoder<'a> {
                 values(self.weights, bias)?.to_vec(),
             ),
         };
-        Ok(vec![
-            self.shaped_initializer(&kernel.name, &kernel.shape, kernel_values),
-            self.initializer(&bias.name, bias_values),
-        ])
+        let kernel = match self.precision {
+            Precision::Single => {
+                self.shaped_initializer(&kernel.name, &kernel.shape, kernel_values)
+            }
+            Precision::Half => self.half(&kernel.name, &kernel.shape, &kernel_values),
+        };
+        Ok(vec![kernel, self.initializer(&bias.name, bias_values)])
     }
 
     fn vector(&mut self, parameter: &Parameter<1>) -> Result<String, WeightsError> {
@@ -224,19 +248,47 @@ impl<'a> Encoder<'a> {
 
     /// Adds a constant tensor, unless one of this name is there already; gives its name.
     fn shaped_initializer(&mut self, name: &str, shape: &[usize], values: Vec<f32>) -> String {
-        if !self.initializers.iter().any(|tensor| tensor.name == name) {
-            self.initializers.push(TensorProto {
-                dims: shape.iter().map(|&side| side as i64).collect(),
-                data_type: DataType::Float as i32,
-                name: name.to_owned(),
-                raw_data: values
-                    .iter()
-                    .flat_map(|value| value.to_le_bytes())
-                    .collect(),
-                ..TensorProto::default()
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes());
+        self.constant(name, DataType::Float, shape, bytes.collect());
+        name.to_owned()
+    }
+
+    /// Adds a list of one whole number; gives its name.
+    fn index(&mut self, name: &str, value: i64) -> String {
+        self.constant(name, DataType::Int64, &[1], value.to_le_bytes().to_vec());
+        name.to_owned()
+    }
+
+    /// Adds a constant tensor of half precision and its cast to f32; gives the name of the latter.
+    fn half(&mut self, name: &str, shape: &[usize], values: &[f32]) -> String {
+        let stored = format!("{name}.half");
+        let bytes = values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes());
+        if self.constant(&stored, DataType::Float16, shape, bytes.collect()) {
+            self.nodes.push(NodeProto {
+                name: format!("Cast_{name}"),
+                op_type: "Cast".to_owned(),
+                input: vec![stored],
+                output: vec![name.to_owned()],
+                attribute: vec![integer("to", DataType::Float as i64)],
+                ..NodeProto::default()
             });
         }
         name.to_owned()
+    }
+
+    /// Adds a constant tensor of little-endian values, unless one of this name is there already.
+    fn constant(&mut self, name: &str, kind: DataType, shape: &[usize], bytes: Vec<u8>) -> bool {
+        let new = !self.initializers.iter().any(|tensor| tensor.name == name);
+        if new {
+            self.initializers.push(TensorProto {
+                dims: shape.iter().map(|&side| side as i64).collect(),
+                data_type: kind as i32,
+                name: name.to_owned(),
+                raw_data: bytes,
+                ..TensorProto::default()
+            });
+        }
+        new
     }
 }
 

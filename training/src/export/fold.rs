@@ -49,30 +49,15 @@ pub(super) fn fold(
 ) -> Result<(Vec<f32>, Vec<f32>), WeightsError> {
     let kernel = values(weights, &graph.kernels[convolution.weight])?;
     let bias = values(weights, &graph.vectors[convolution.bias])?;
-    let scale = values(weights, &graph.vectors[folded.scale])?;
     let shift = values(weights, &graph.vectors[folded.scale + 1])?;
     let mean = values(weights, &graph.statistics[folded.mean])?;
-    let variance = values(weights, &graph.statistics[folded.mean + 1])?;
-
-    // In f64: folding is to add no rounding of its own beyond that of the result.
-    let factors: Vec<f64> = scale
-        .iter()
-        .zip(variance)
-        .map(|(&scale, &variance)| f64::from(scale) / (f64::from(variance) + EPSILON).sqrt())
-        .collect();
-    let taps = convolution.kernel * convolution.kernel;
-    // `[out, in, k, k]`, or `[in, out, k, k]` where the convolution is transposed.
-    let values_by_output = if transposed {
-        taps
-    } else {
-        convolution.input * taps
-    };
+    let factors = factors(graph, weights, folded)?;
     let kernel = kernel
         .iter()
         .enumerate()
         .map(|(i, &value)| {
-            let output = i / values_by_output % convolution.output;
-            (f64::from(value) * factors[output]) as f32
+            let factor = factors[output_channel(i, convolution, transposed)];
+            (f64::from(value) * factor) as f32
         })
         .collect();
     let bias = factors
@@ -84,4 +69,32 @@ pub(super) fn fold(
         })
         .collect();
     Ok((kernel, bias))
+}
+
+/// What the convolution's outputs are multiplied by, by channel; in f64, since folding is to add no rounding of its own
+/// beyond that of the result.
+pub(super) fn factors(
+    graph: &Graph,
+    weights: &Weights,
+    folded: Folded,
+) -> Result<Vec<f64>, WeightsError> {
+    let scale = values(weights, &graph.vectors[folded.scale])?;
+    let variance = values(weights, &graph.statistics[folded.mean + 1])?;
+    Ok(scale
+        .iter()
+        .zip(variance)
+        .map(|(&scale, &variance)| f64::from(scale) / (f64::from(variance) + EPSILON).sqrt())
+        .collect())
+}
+
+/// The output channel that a value of the kernel belongs to: kernels are `[out, in, k, k]`, or `[in, out, k, k]` where
+/// the convolution is transposed.
+pub(super) fn output_channel(index: usize, convolution: &Convolution, transposed: bool) -> usize {
+    let taps = convolution.kernel * convolution.kernel;
+    let values_by_output = if transposed {
+        taps
+    } else {
+        convolution.input * taps
+    };
+    index / values_by_output % convolution.output
 }

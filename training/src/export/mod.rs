@@ -5,6 +5,7 @@
 
 mod encode;
 mod fold;
+mod half;
 mod verify;
 
 use glioseg_shared::digest::sha256_hex;
@@ -13,6 +14,7 @@ use glioseg_shared::model::{ContractError, ModelError};
 use prost::Message;
 use tract_onnx::pb::{ModelProto, OperatorSetIdProto, StringStringEntryProto};
 
+pub use half::rounded;
 pub use verify::{TOLERANCE, verify};
 
 use crate::networks::graph::Parameter;
@@ -26,12 +28,25 @@ pub const IR_VERSION: i64 = 8;
 /// Hexadecimal digits of the graph's digest in a model version.
 const VERSION_DIGITS: usize = 12;
 
+/// How the kernels of convolutions are stored; everything is computed in f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// As f32.
+    Single,
+    /// As the nearest numbers of half precision, which a `Cast` turns into f32 while the model is loaded; of weights
+    /// that were [`rounded`] before, nothing is lost.
+    Half,
+}
+
 /// Why a network cannot become an ONNX file, or why the file is not to be trusted.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// The weights are not those of the graph.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// A kernel cannot be stored at half precision.
+    #[error("`{0}` has values beyond the range of half precision: the network has diverged")]
+    Overflow(String),
     /// The network halves its input more often than the size allows.
     #[error("the network takes sizes that are multiples of {divisor}, not {width}x{height}")]
     Size {
@@ -103,11 +118,12 @@ pub enum ExportError {
 pub fn onnx(
     graph: &Graph,
     weights: &Weights,
+    precision: Precision,
     prefix: &str,
     mut contract: Contract,
 ) -> Result<Vec<u8>, ExportError> {
     let grid = contract.input.grid();
-    let mut model = model(graph, weights, grid.width, grid.height)?;
+    let mut model = model(graph, weights, precision, grid.width, grid.height)?;
     contract.model_version = version(prefix, &model, &contract);
     set_contract(&mut model, &contract)?;
     Ok(model.encode_to_vec())
@@ -123,7 +139,7 @@ pub fn bare_onnx(
     width: usize,
     height: usize,
 ) -> Result<Vec<u8>, ExportError> {
-    Ok(model(graph, weights, width, height)?.encode_to_vec())
+    Ok(model(graph, weights, Precision::Single, width, height)?.encode_to_vec())
 }
 
 /// The same file with this contract instead of the one it may have, as once its post-processing or scores are known.
@@ -173,6 +189,7 @@ fn version(prefix: &str, model: &ModelProto, contract: &Contract) -> String {
 fn model(
     graph: &Graph,
     weights: &Weights,
+    precision: Precision,
     width: usize,
     height: usize,
 ) -> Result<ModelProto, ExportError> {
@@ -184,7 +201,7 @@ fn model(
         }],
         producer_name: env!("CARGO_PKG_NAME").to_owned(),
         producer_version: env!("CARGO_PKG_VERSION").to_owned(),
-        graph: Some(encode::encode(graph, weights, width, height)?),
+        graph: Some(encode::encode(graph, weights, precision, width, height)?),
         ..ModelProto::default()
     })
 }

@@ -66,6 +66,10 @@ pub enum Operation {
     Multiply,
     /// Channels of the first value, then those of the second.
     Concatenate,
+    /// Columns in reverse order.
+    Mirror,
+    /// The value times a constant.
+    Scale(f32),
 }
 
 /// An operation with its operands.
@@ -337,6 +341,20 @@ impl Graph {
     pub fn multiply(&mut self, value: Value, gate: Value) -> Value {
         let (channels, reduction) = (self.nodes[value].channels, self.nodes[value].reduction);
         self.push(Operation::Multiply, vec![value, gate], channels, reduction)
+    }
+
+    /// Columns in reverse order.
+    pub fn mirror(&mut self, input: Value) -> Value {
+        self.same(Operation::Mirror, input)
+    }
+
+    /// The value times `factor`; a factor of one adds nothing to the graph.
+    pub fn scale(&mut self, factor: f32, input: Value) -> Value {
+        if factor == 1.0 {
+            input
+        } else {
+            self.same(Operation::Scale(factor), input)
+        }
     }
 
     /// Channels of `a`, then those of `b`.

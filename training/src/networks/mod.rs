@@ -1,12 +1,14 @@
 //! Networks: what they are made of, and burn running them.
 
 mod attention_unet;
+mod combine;
 pub mod graph;
 mod lean;
 mod network;
 mod unet;
 
 pub use attention_unet::attention_unet;
+pub use combine::{ensemble, mirrored, scaled};
 pub use graph::Graph;
 pub use lean::Lean;
 pub use network::{Network, Weights, WeightsError, fresh_weights};

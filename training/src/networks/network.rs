@@ -234,6 +234,8 @@ impl<B: Kernels> Network<B> {
                 Operation::Concatenate => {
                     tensor(B::concatenate(primitive(operand()), primitive(operand())))
                 }
+                Operation::Mirror => operand().flip([3]),
+                Operation::Scale(factor) => operand().mul_scalar(*factor),
             };
             drop(operands);
             values[index] = Some(result);

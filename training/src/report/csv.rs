@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use crate::evaluate::Evaluation;
 
-const COLUMNS: [&str; 10] = [
+const COLUMNS: [&str; 11] = [
     "patient",
     "slice",
     "true_area",
@@ -16,13 +16,15 @@ const COLUMNS: [&str; 10] = [
     "recall",
     "hd95",
     "average_surface_distance",
+    "expected_dice",
 ];
 
 /// Areas and distances are in pixels; what is undefined is left empty.
 pub(super) fn slices(evaluation: &Evaluation) -> String {
     let mut text = COLUMNS.join(",");
     text.push('\n');
-    for (patient, score) in evaluation.slices() {
+    let slices = evaluation.slices().zip(&evaluation.certainty.slices);
+    for ((patient, score), certainty) in slices {
         let (counts, surface) = (&score.counts, score.surface.as_ref());
         let row: [Cow<'_, str>; COLUMNS.len()] = [
             quoted(patient),
@@ -35,6 +37,7 @@ pub(super) fn slices(evaluation: &Evaluation) -> String {
             defined(counts.recall()),
             defined(surface.map(|surface| surface.hd95)),
             defined(surface.map(|surface| surface.average)),
+            number(certainty.expected_dice),
         ];
         text.push_str(&row.join(","));
         text.push('\n');

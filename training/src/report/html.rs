@@ -9,7 +9,7 @@ use glioseg_shared::scoring::SliceScore;
 use super::figures::{Views, heat_scale, histogram, interval_bar};
 use super::headline::{dice, headlines};
 use super::patient::PatientFigures;
-use super::{Report, ReportError, Subject};
+use super::{Report, ReportError, Subject, certainty};
 use crate::evaluate::{Evaluation, Exhibit};
 
 /// How many false positives are listed openly; a longer list is folded.
@@ -22,6 +22,7 @@ pub(super) fn page(report: &Report) -> Result<String, ReportError> {
         cautions(report),
         headline_table(evaluation),
         histograms(evaluation),
+        certainty::section(&evaluation.certainty),
         patient_table(evaluation),
         exhibits(evaluation)?,
         false_positives(evaluation)?,

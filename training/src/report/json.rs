@@ -4,6 +4,7 @@ use glioseg_shared::model::contract::NOTICE;
 use glioseg_shared::scoring::Summary;
 use serde::Serialize;
 
+use super::certainty::CertaintyFigures;
 use super::patient::PatientFigures;
 use super::{EvaluatedModel, Report, Subject};
 
@@ -20,6 +21,7 @@ struct Document<'a> {
     /// The protocol is among the summary's fields.
     summary: &'a Summary,
     rescaled_slices: usize,
+    certainty: CertaintyFigures,
     patients: Vec<PatientFigures<'a>>,
 }
 
@@ -34,6 +36,7 @@ pub(super) fn document(report: &Report) -> Result<String, serde_json::Error> {
         subject: &report.subject,
         summary: &evaluation.summary,
         rescaled_slices: evaluation.rescaled_slices,
+        certainty: CertaintyFigures::of(&evaluation.certainty),
         patients: evaluation.patients.iter().map(PatientFigures::of).collect(),
     };
     let mut text = serde_json::to_string_pretty(&document)?;

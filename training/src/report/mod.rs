@@ -1,5 +1,6 @@
 //! What an [`Evaluation`] leaves behind: a table for the terminal, JSON, a CSV by slice, one page.
 
+mod certainty;
 mod csv;
 mod figures;
 mod headline;
@@ -90,6 +91,16 @@ pub enum Subject {
         /// Which of them; `None` for all.
         split: Option<SplitPart>,
     },
+    /// The patients of all folds of a split, each segmented by the member of the model that was not trained on it.
+    #[serde(rename = "cross-validation")]
+    CrossValidation {
+        /// Name of the data set.
+        name: String,
+        /// Name of the split list.
+        split: String,
+        /// Number of folds.
+        folds: usize,
+    },
 }
 
 /// A part of a split list.
@@ -124,6 +135,9 @@ impl fmt::Display for Subject {
                 name,
                 split: Some(split),
             } => write!(f, "{name}, {} patients of {}", split.part, split.name),
+            Self::CrossValidation { name, split, folds } => {
+                write!(f, "{name}, {folds}-fold cross-validation of {split}")
+            }
         }
     }
 }
@@ -171,10 +185,23 @@ impl Report {
         progress: impl FnMut(&PatientScore),
     ) -> Result<Self, EvaluateError> {
         let segmenter = Segmenter::from_onnx(onnx)?;
+        let evaluation = evaluate(&segmenter, studies, progress)?;
+        Self::of(onnx, subject, evaluation)
+    }
+
+    /// The report of an evaluation that was made before.
+    ///
+    /// # Errors
+    /// [`EvaluateError::Model`] for a file without a sound contract.
+    pub fn of(
+        onnx: &[u8],
+        subject: Subject,
+        evaluation: Evaluation,
+    ) -> Result<Self, EvaluateError> {
         Ok(Self {
-            model: EvaluatedModel::of(segmenter.contract(), onnx),
+            model: EvaluatedModel::of(&Contract::of_onnx(onnx)?, onnx),
             subject,
-            evaluation: evaluate(&segmenter, studies, progress)?,
+            evaluation,
         })
     }
 
@@ -219,6 +246,11 @@ impl Report {
                 .push("Phantoms are drawn: their figures say nothing of patients.".to_owned()),
             Subject::Data { split: None, .. } => cautions.push(
                 "No split was given: nothing says whether these patients trained the model."
+                    .to_owned(),
+            ),
+            Subject::CrossValidation { .. } => cautions.push(
+                "Each patient was segmented by the one member of the model that was not trained on it: the figures are \
+                 those of single members, trained on fewer patients."
                     .to_owned(),
             ),
             Subject::Data {
@@ -270,6 +302,7 @@ impl fmt::Display for Report {
         writeln!(f, "protocol  {}", summary.protocol)?;
         writeln!(f)?;
         write!(f, "{}", Table(summary))?;
+        write!(f, "{}", certainty::lines(&self.evaluation.certainty))?;
         writeln!(f)?;
         for caution in self.cautions() {
             writeln!(f, "note: {caution}")?;

@@ -1,13 +1,10 @@
-//! Choosing threshold and smallest component on validation patients.
+//! Choosing threshold and smallest component.
 
-use glioseg_shared::imaging::Mask;
+use glioseg_shared::imaging::{Mask, ProbabilityMap};
 use glioseg_shared::model::contract::Postprocessing;
-use glioseg_shared::model::{Segmenter, postprocess};
+use glioseg_shared::model::postprocess;
 use glioseg_shared::scoring::{Counts, SizeMismatch};
 use rayon::prelude::*;
-
-use crate::data::cache::CachedPatient;
-use crate::package::PackageError;
 
 const THRESHOLDS: [f32; 13] = [
     0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9,
@@ -20,47 +17,73 @@ const MINIMUM_PIXELS: [u64; 9] = [1, 16, 32, 48, 64, 96, 128, 192, 256];
 /// component, chosen for them, hides tumours of other patients.
 const TOLERANCE: f64 = 0.005;
 
-/// The plainest post-processing that is as good as any on `studies`, through the model itself.
-///
-/// Good is the mean of volume Dice, tumour-slice Dice and all-slice Dice: the first two want every tumour pixel, large
-/// tumours and small ones, the last punishes each false tumour. As good as any is at most 0.005 below the best;
-/// plainest is the threshold closest to 0.5, then the smallest component that is removed. The model's own
-/// post-processing is not used.
-///
-/// # Errors
-/// When the model fails on a slice, or a mask is not as large as its slice.
-pub fn choose_postprocessing(
-    segmenter: &Segmenter,
-    studies: &[&CachedPatient],
-) -> Result<Postprocessing, PackageError> {
-    let candidates: Vec<Postprocessing> = THRESHOLDS
-        .iter()
-        .flat_map(|&threshold| {
-            MINIMUM_PIXELS.iter().map(move |&pixels| Postprocessing {
-                threshold,
-                minimum_component_pixels: pixels,
-                keep_largest: false,
+/// Every post-processing on offer, with what it is worth on the studies so far.
+#[derive(Clone, Debug)]
+pub(super) struct Candidates {
+    candidates: Vec<Postprocessing>,
+    sums: Vec<Sums>,
+}
+
+impl Default for Candidates {
+    fn default() -> Self {
+        let candidates: Vec<Postprocessing> = THRESHOLDS
+            .iter()
+            .flat_map(|&threshold| {
+                MINIMUM_PIXELS.iter().map(move |&pixels| Postprocessing {
+                    threshold,
+                    minimum_component_pixels: pixels,
+                    keep_largest: false,
+                })
             })
-        })
-        .collect();
-    let mut sums = vec![Sums::default(); candidates.len()];
-    for study in studies {
-        let segmented = segmenter.segment_study(&study.slices)?;
-        let scores = candidates
-            .par_iter()
-            .map(|candidate| {
-                let masks = segmented
-                    .iter()
-                    .map(|s| postprocess::mask(&s.probability, candidate));
-                score(masks, &study.masks)
-            })
-            .collect::<Result<Vec<_>, SizeMismatch>>()?;
-        for (sum, of_study) in sums.iter_mut().zip(scores) {
-            sum.add(&of_study);
+            .collect();
+        Self {
+            sums: vec![Sums::default(); candidates.len()],
+            candidates,
         }
     }
-    let values: Vec<f64> = sums.iter().map(Sums::value).collect();
-    Ok(candidates[plainest(&candidates, &values)])
+}
+
+impl Candidates {
+    /// Scores every candidate on the slices of a study.
+    ///
+    /// # Errors
+    /// When a mask is not as large as its slice.
+    pub(super) fn add(
+        &mut self,
+        probabilities: &[ProbabilityMap],
+        truth: &[Mask],
+    ) -> Result<(), SizeMismatch> {
+        let scores = self
+            .candidates
+            .par_iter()
+            .map(|candidate| {
+                let masks = probabilities
+                    .iter()
+                    .map(|p| postprocess::mask(p, candidate));
+                score(masks, truth)
+            })
+            .collect::<Result<Vec<_>, SizeMismatch>>()?;
+        for (sum, of_study) in self.sums.iter_mut().zip(scores) {
+            sum.add(&of_study);
+        }
+        Ok(())
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        for (sum, other) in self.sums.iter_mut().zip(&other.sums) {
+            sum.add(other);
+        }
+    }
+
+    /// The plainest post-processing that is as good as any.
+    ///
+    /// Good is the mean of volume Dice, tumour-slice Dice and all-slice Dice: the first two want every tumour pixel,
+    /// large tumours and small ones, the last punishes each false tumour. As good as any is at most 0.005 below the
+    /// best; plainest is the threshold closest to 0.5, then the smallest component that is removed.
+    pub(super) fn plainest(&self) -> Postprocessing {
+        let values: Vec<f64> = self.sums.iter().map(Sums::value).collect();
+        self.candidates[plainest(&self.candidates, &values)]
+    }
 }
 
 /// The place of the plainest candidate whose value is at most [`TOLERANCE`] below the best.
@@ -77,7 +100,7 @@ fn plainest(candidates: &[Postprocessing], values: &[f64]) -> usize {
 }
 
 /// Sums of Dice over studies and slices, and their numbers.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 struct Sums {
     volume: f64,
     volumes: usize,

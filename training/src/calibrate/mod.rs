@@ -1,0 +1,89 @@
+//! Fitting to patients what comes after the network: temperature, threshold, smallest component.
+//!
+//! All three are chosen from one look at patients that the network was not trained on. A temperature changes how
+//! certain the model is, never what it finds at a threshold of 0.5.
+
+mod postprocessing;
+mod temperature;
+
+use glioseg_shared::model::Segmenter;
+use glioseg_shared::model::contract::Postprocessing;
+
+use crate::data::cache::CachedPatient;
+use crate::package::PackageError;
+
+use postprocessing::Candidates;
+use temperature::LogitHistogram;
+
+/// What comes after a network.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Calibration {
+    /// What the logits are divided by, so that probabilities are shares (Guo et al. 2017, "On Calibration of Modern
+    /// Neural Networks").
+    pub temperature: f32,
+    /// From these probabilities to a mask.
+    pub postprocessing: Postprocessing,
+}
+
+/// What a model says of labelled patients, as far as its calibration needs it; observations of several models add up.
+#[derive(Clone, Debug, Default)]
+pub struct Observations {
+    logits: LogitHistogram,
+    candidates: Candidates,
+}
+
+impl Observations {
+    /// Looks at every slice of `studies` through the model; its own post-processing is not used.
+    ///
+    /// # Errors
+    /// When the model fails on a slice, or a mask is not as large as its slice.
+    pub fn of(segmenter: &Segmenter, studies: &[&CachedPatient]) -> Result<Self, PackageError> {
+        let mut observations = Self::default();
+        for study in studies {
+            let segmented = segmenter.segment_study(&study.slices)?;
+            let probabilities: Vec<_> = segmented.into_iter().map(|s| s.probability).collect();
+            observations.logits.add(&probabilities, &study.masks);
+            observations.candidates.add(&probabilities, &study.masks)?;
+        }
+        Ok(observations)
+    }
+
+    /// Adds what was observed of other patients.
+    pub fn merge(&mut self, other: &Self) {
+        self.logits.merge(&other.logits);
+        self.candidates.merge(&other.candidates);
+    }
+
+    /// The temperature of the least cross-entropy, and the plainest post-processing that is as good as any.
+    #[must_use]
+    pub fn calibration(&self) -> Calibration {
+        let temperature = self.logits.temperature();
+        let mut postprocessing = self.candidates.plainest();
+        postprocessing.threshold = tempered(postprocessing.threshold, temperature);
+        Calibration {
+            temperature,
+            postprocessing,
+        }
+    }
+}
+
+/// The probability that a probability becomes when its logit is divided by `temperature`.
+fn tempered(probability: f32, temperature: f32) -> f32 {
+    let logit = (probability / (1.0 - probability)).ln();
+    1.0 / (1.0 + (-logit / temperature).exp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_temperature_moves_thresholds_with_the_probabilities_but_for_one_half() {
+        for temperature in [0.5, 1.0, 3.0] {
+            assert_eq!(tempered(0.5, temperature), 0.5);
+        }
+        assert_eq!(tempered(0.8, 1.0), 0.8);
+        // The odds of 0.8 are 4; of their square root, 2 in 3.
+        assert!((tempered(0.8, 2.0) - 2.0 / 3.0).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,194 @@
+//! `glioseg-train cross-validate`: what a recipe is worth, and the model of all folds.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use burn::backend::Flex;
+use clap::Args;
+use glioseg_shared::model::contract::Provenance;
+use glioseg_training::checkpoint::Checkpoint;
+use glioseg_training::cross_validation::{CrossValidated, Fold, cross_validate, trained_on_all};
+use glioseg_training::data::cache::CachedPatient;
+use glioseg_training::data::dataset::Dataset;
+use glioseg_training::data::split::Split;
+use glioseg_training::networks::{Graph, Weights, mirrored};
+use glioseg_training::package::{self, MIRRORED};
+use glioseg_training::recipe::Recipe;
+use glioseg_training::report::{Report, Subject};
+use glioseg_training::run::{TRAINED, data_name, run_data, split_name};
+
+use super::fit::{self, FitArgs};
+use super::{CommandError, Outcome, decode, progress_bar, write_file};
+
+const EXAMPLES: &str = "\
+Examples:
+  glioseg-train cross-validate data --split split.json --out folds
+  glioseg-train cross-validate data --split split.json --out second --from folds --epochs 10 --learning-rate 1e-3
+
+Takes as long as one fit for every fold. Started again, it goes on where it was; folds that are trained are not trained
+again.";
+
+/// Train one network for each fold of the split, and score every patient by the one that has not seen it.
+///
+/// Test patients are never opened, unless --score-test asks for them once all is chosen. Temperature, threshold and
+/// smallest component are chosen for each fold on the patients of the others. Writes OUT/fold-0, OUT/fold-1 and so on as
+/// `fit` does, the evaluation (a page, a JSON, a CSV with one row a slice), and OUT/model.onnx: all networks as one
+/// model, whose logits are the mean of theirs.
+#[derive(Args, Debug)]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct CrossValidateArgs {
+    #[command(flatten)]
+    run: fit::RunArgs,
+    /// Begin with the networks of an earlier cross-validation in this folder, fold by fold [default: fresh weights].
+    #[arg(long)]
+    from: Option<PathBuf>,
+    /// Checkpoint of a network that was trained by the split itself, and that joins the model of all networks; may be
+    /// given several times. It has no part in the scores of the cross-validation, having seen patients of every fold.
+    #[arg(long, value_name = "CHECKPOINT")]
+    join: Vec<PathBuf>,
+    /// Average the logits of each slice and of its mirror image: somewhat better masks for twice the time.
+    #[arg(long)]
+    mirror: bool,
+    /// Also score the model of all networks on the test patients, once all is chosen.
+    #[arg(long)]
+    score_test: bool,
+    /// Name that the model's version begins with.
+    #[arg(long, default_value = "best")]
+    name: String,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: CrossValidateArgs) -> Outcome {
+    let split = Split::read(&args.run.split)?;
+    if split.folds.is_empty() {
+        return Err(format!("{}: has no folds", args.run.split.display()).into());
+    }
+    let folder = |fold: usize| args.run.out.join(format!("fold-{fold}"));
+    for fold in 0..split.folds.len() {
+        println!("fold {fold} of {}", split.folds.len());
+        let checkpoint = |from: &PathBuf| from.join(format!("fold-{fold}/checkpoint.bin"));
+        fit::run(&FitArgs {
+            run: fit::RunArgs {
+                out: folder(fold),
+                ..args.run.clone()
+            },
+            fold: Some(fold),
+            from: args.from.as_ref().map(checkpoint),
+            name: args.name.clone(),
+        })?;
+    }
+
+    let dataset = Dataset::open(&args.run.data)?;
+    let everybody = trained_on_all(&split);
+    let learned = dataset.select(&everybody.train)?;
+    let cache = decode(&learned, args.run.cache.as_deref())?;
+    let mut folds = Vec::new();
+    let mut recipes = Vec::new();
+    for number in 0..split.folds.len() {
+        let fold = split.fold(number)?;
+        let (graph, weights, recipe) = trained(
+            &folder(number).join("checkpoint.bin"),
+            &dataset,
+            &fold,
+            args.mirror,
+        )?;
+        let ids = fold.validation.iter();
+        folds.push(Fold {
+            graph,
+            weights,
+            patients: ids.filter_map(|id| cache.patient(id)).collect(),
+        });
+        recipes.push(recipe);
+    }
+    let mut joining = Vec::new();
+    let mut joined = String::new();
+    for path in &args.join {
+        let (graph, weights, recipe) = trained(path, &dataset, &split, args.mirror)?;
+        let _ = write!(joined, ", {}", recipe.network);
+        joining.push((graph, weights));
+    }
+    let recipe = recipes.first().ok_or("the split has no folds")?;
+    let names = (
+        data_name(&args.run.data, Some(&split)),
+        split_name(&args.run.split, None),
+    );
+    let mut contract = package::draft(
+        recipe,
+        &args.name,
+        Provenance {
+            data: names.0.clone(),
+            data_digest: learned.digest()?,
+            split: format!("{}, all {} folds", names.1, folds.len()),
+            split_digest: everybody.digest(),
+            seed: recipe.seed,
+            commit: args.run.commit.clone(),
+        },
+    )?;
+    contract.network = format!("{} of {}{joined}", folds.len(), recipe.network);
+    if args.mirror {
+        contract.network.push_str(MIRRORED);
+    }
+
+    let patients = folds.iter().map(|fold| fold.patients.len()).sum::<usize>();
+    let bar = progress_bar(2 * patients, "calibrating, scoring", "patients");
+    let CrossValidated {
+        evaluation,
+        mut onnx,
+    } = cross_validate::<Flex>(
+        &folds,
+        &joining,
+        &args.name,
+        &contract,
+        &Default::default(),
+        |score| {
+            if let Some(score) = score {
+                bar.set_message(format!("{}: {:.3}", score.patient, score.volume_dice()));
+            }
+            bar.inc(1);
+        },
+    )?;
+    bar.finish_and_clear();
+    if args.score_test {
+        let test = decode(&dataset.select(&split.test)?, args.run.cache.as_deref())?;
+        let test: Vec<&CachedPatient> = split
+            .test
+            .iter()
+            .filter_map(|id| test.patient(id))
+            .collect();
+        onnx = package::score(&onnx, &args.name, "test", &test)?;
+    }
+    let subject = Subject::CrossValidation {
+        name: names.0,
+        split: names.1,
+        folds: folds.len(),
+    };
+    let report = Report::of(&onnx, subject, evaluation)?;
+    let files = report.write(&args.run.out)?;
+    println!("{report}");
+    println!("page: {}", files.html.display());
+    let path = args.run.out.join("model.onnx");
+    write_file(&path, &onnx)?;
+    println!("{}: {} bytes", path.display(), onnx.len());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The network of a checkpoint, which is to have been trained by this split, and its recipe.
+fn trained(
+    path: &Path,
+    dataset: &Dataset,
+    split: &Split,
+    mirror: bool,
+) -> Result<(Graph, Weights, Recipe), CommandError> {
+    let checkpoint =
+        Checkpoint::read(path)?.ok_or_else(|| format!("{}: no such checkpoint", path.display()))?;
+    let (_, data) = run_data(dataset, split)?;
+    if checkpoint.data != data {
+        return Err(format!("{}: trained on other data or another split", path.display()).into());
+    }
+    let mut graph = checkpoint.recipe.network.graph(TRAINED);
+    if mirror {
+        graph = mirrored(&graph);
+    }
+    Ok((graph, checkpoint.best, checkpoint.recipe))
+}
