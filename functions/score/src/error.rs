@@ -51,6 +51,17 @@ pub enum ScoreError {
     /// A patient's slices cannot be collected for training.
     #[error(transparent)]
     NotEnrolled(#[from] NotEnrolled),
+    /// The manifest of the labelled data set would be too long to be read again, and was left as it is.
+    #[error(
+        "the manifest of the labelled data set has room for nobody else: it would have {bytes} bytes, at most \
+         {allowed} are read; start another data set with a stack of its own"
+    )]
+    ManifestFull {
+        /// The size that it would have.
+        bytes: u64,
+        /// The largest that is read.
+        allowed: u64,
+    },
     /// The store lists an object, and does not show it.
     #[error("{key} cannot be read yet, though it is listed")]
     NotShown {
@@ -97,6 +108,7 @@ impl ScoreError {
             | Self::Document { .. }
             | Self::Prepared { .. }
             | Self::NotEnrolled(_)
+            | Self::ManifestFull { .. }
             | Self::TooManyObjects { .. } => false,
         }
     }

@@ -188,7 +188,9 @@ fn problem(what: &str, name: &str, error: &ScoreError) -> Problem {
             format!("the {what} {name} cannot be looked at for now"),
             RETRY_AFTER_SECONDS,
         ),
-        ScoreError::TooManyObjects { .. } => Problem::unprocessable(error.to_string()),
+        ScoreError::TooManyObjects { .. } | ScoreError::ManifestFull { .. } => {
+            Problem::unprocessable(error.to_string())
+        }
         _ => Problem::internal(format!("the {what} {name} cannot be looked at")),
     }
 }

@@ -72,15 +72,18 @@ async fn write<S: Storage>(
     results: &S,
     manifest: &Manifest,
     condition: Condition,
-) -> Result<bool, StorageError> {
+) -> Result<bool, ScoreError> {
     let key = keys::labelled_manifest();
-    match results
-        .put(&key, manifest.to_json(), condition, &Metadata::new())
-        .await
-    {
+    let json = manifest.to_json();
+    let (bytes, allowed) = (json.len() as u64, Manifest::MAX_BYTES);
+    // One that nobody can read would end collecting, training and withdrawing for everybody.
+    if bytes > allowed {
+        return Err(ScoreError::ManifestFull { bytes, allowed });
+    }
+    match results.put(&key, json, condition, &Metadata::new()).await {
         Ok(_) => Ok(true),
         Err(StorageError::PreconditionFailed { .. } | StorageError::Conflict { .. }) => Ok(false),
-        Err(error) => Err(error),
+        Err(error) => Err(error.into()),
     }
 }
 

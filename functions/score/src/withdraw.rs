@@ -34,7 +34,8 @@ enum Schema {
 ///
 /// # Errors
 ///
-/// What the stores meet when the manifest is written, or when they are listed. A patient that there is nothing of is no
+/// What the stores meet when the manifest is written, or when they are listed; [`ScoreError::ManifestFull`] where there
+/// is no room to note it, and nothing is deleted then: it would be collected again. A patient that there is nothing of is no
 /// error, and is withdrawn all the same.
 pub(crate) async fn withdraw<S: Storage>(
     uploads: &S,

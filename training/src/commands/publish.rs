@@ -8,7 +8,7 @@ use glioseg_shared::cloud::keys::Channel;
 use glioseg_shared::cloud::{FolderStorage, Location, S3Storage};
 use glioseg_shared::imaging::Limits;
 use glioseg_shared::model::Contract;
-use glioseg_training::data::dataset::Dataset;
+use glioseg_training::data::dataset::{Dataset, MANIFEST_FILE};
 use glioseg_training::data::split::Split;
 use glioseg_training::data::{CachedPatient, DataError};
 use glioseg_training::evaluate;
@@ -97,15 +97,23 @@ pub(crate) fn run(args: &PublishArgs) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The decoded validation patients, each of whom has to be there; slices that are left out are named on stderr.
+/// The decoded validation patients, each of whom has to be there; slices that are left out are named on stderr. In a
+/// folder that the functions collect slices in, halves of slices are left out in any case.
 fn validation_patients(
     data: &Path,
     split: &Split,
     corrupt_slices: CorruptSlices,
 ) -> Result<Vec<CachedPatient>, CommandError> {
     let limits = Limits::default();
+    let name = |fault: &DataError| eprintln!("skipped: {fault}");
     if corrupt_slices == CorruptSlices::Stop {
-        let dataset = Dataset::open(data)?;
+        let dataset = if data.join(MANIFEST_FILE).is_file() {
+            let (dataset, left_out) = Dataset::open_collected(data)?;
+            left_out.iter().for_each(name);
+            dataset
+        } else {
+            Dataset::open(data)?
+        };
         split.check_against(&dataset)?;
         let patients = dataset.select(&split.validation)?;
         let decoded = patients
@@ -115,7 +123,6 @@ fn validation_patients(
             .collect::<Result<_, _>>()?;
         return Ok(decoded);
     }
-    let name = |fault: &DataError| eprintln!("skipped: {fault}");
     let (dataset, left_out) = Dataset::open_skipping(data)?;
     left_out.iter().for_each(name);
     split.check_against(&dataset)?;

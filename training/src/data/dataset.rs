@@ -19,6 +19,9 @@ use crate::files::{ReadError, read_bounded};
 /// The largest image or mask file that is read: 1 GiB.
 pub const MAX_FILE_BYTES: u64 = 1 << 30;
 
+/// The file beside the patients that says that the functions collect their slices.
+pub const MANIFEST_FILE: &str = "manifest.json";
+
 /// The folder that the published archive of the LGG data set holds its patients in.
 const ARCHIVE_FOLDER: &str = "kaggle_3m";
 

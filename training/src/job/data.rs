@@ -12,6 +12,7 @@ use glioseg_shared::study::labelled::Manifest;
 use super::container::{Container, ContainerError};
 use super::hyperparameters::{CorruptSlices, HyperParameters};
 use super::outcome::JobError;
+use crate::data::dataset::MANIFEST_FILE;
 use crate::data::{CachedPatient, DataError, Dataset, SliceFiles, Split};
 use crate::files::{ReadError, read_bounded};
 use crate::run::{data_name, split_name};
@@ -23,7 +24,6 @@ const SPLIT: &str = "split";
 const SPLIT_HOLDS: &str = "split.json with the lists train, validation and test";
 
 const SPLIT_FILE: &str = "split.json";
-const MANIFEST_FILE: &str = "manifest.json";
 
 /// What a job learns from.
 pub(super) struct Material {

@@ -146,3 +146,27 @@ async fn only_patients_can_be_withdrawn_and_nothing_else_done_to_them() {
     }
     assert_eq!(stage.everything().len(), 0);
 }
+
+#[tokio::test]
+async fn a_manifest_that_is_full_stays_one_that_can_be_read() {
+    let stage = Stage::collecting();
+    stage.labelled("p", "x").await;
+    stage.tells(&["masks/p/x.tif"]).await;
+    let mut manifest = serde_json::to_value(stage.manifest().await).unwrap();
+    // Each takes 66 bytes and a comma; there is no room left for one more.
+    let room = 16 * 1024 * 1024 - manifest.to_string().len();
+    let withdrawn: Vec<_> = (0..room / 67).map(|i| format!("{i:064x}")).collect();
+    manifest["withdrawn"] = json!(withdrawn);
+    let full = manifest.to_string();
+    stage
+        .put_result("labelled/manifest.json", full.as_bytes())
+        .await;
+    let before = stage.everything();
+
+    let (status, problem) = ask(&stage, "DELETE", "/patients/q").await;
+    assert_eq!(status, 422);
+    let detail = problem["detail"].to_string();
+    assert!(detail.contains("has room for nobody else"), "{detail}");
+    assert!(stage.everything() == before, "nothing is changed");
+    assert_eq!(stage.manifest().await.withdrawn(), withdrawn.len());
+}
