@@ -1,7 +1,8 @@
 //! Cross-validation: every patient is scored by the one network that has not seen it, and all of them become one model.
 //!
 //! What comes after a network (temperature, threshold, smallest component) is chosen for each fold on the patients of
-//! the other folds, by the networks that have not seen those: no patient has a say in its own score.
+//! the other folds, by the networks that have not seen those: no patient has a say in its own score. Neither is an epoch
+//! to be chosen by the patients of a fold: whoever calls gives the weights of the last one.
 
 use glioseg_shared::model::contract::Score;
 use glioseg_shared::model::{Contract, Segmenter};

@@ -12,7 +12,7 @@ use glioseg_training::cross_validation::{CrossValidated, Fold, cross_validate, t
 use glioseg_training::data::cache::CachedPatient;
 use glioseg_training::data::dataset::Dataset;
 use glioseg_training::data::split::Split;
-use glioseg_training::networks::{Graph, Weights, mirrored};
+use glioseg_training::networks::mirrored;
 use glioseg_training::package::{self, MIRRORED};
 use glioseg_training::recipe::Recipe;
 use glioseg_training::report::{Report, Subject};
@@ -31,8 +31,9 @@ again.";
 
 /// Train one network for each fold of the split, and score every patient by the one that has not seen it.
 ///
-/// Test patients are never opened, unless --score-test asks for them once all is chosen. Temperature, threshold and
-/// smallest component are chosen for each fold on the patients of the others. Writes OUT/fold-0, OUT/fold-1 and so on as
+/// No patient has a say in its own score: a network is that of its last epoch, not of the best by the fold, and its
+/// temperature, threshold and smallest component are chosen on the patients of the other folds. Test patients are never
+/// opened, unless --score-test asks for them once all is chosen. Writes OUT/fold-0, OUT/fold-1 and so on as
 /// `fit` does, the evaluation (a page, a JSON, a CSV with one row a slice), and OUT/model.onnx: all networks as one
 /// model, whose logits are the mean of theirs.
 #[derive(Args, Debug)]
@@ -83,30 +84,40 @@ pub(crate) fn run(args: CrossValidateArgs) -> Outcome {
     let everybody = trained_on_all(&split);
     let learned = dataset.select(&everybody.train)?;
     let cache = decode(&learned, args.run.cache.as_deref())?;
+    let graph = |recipe: &Recipe| {
+        let graph = recipe.network.graph(TRAINED);
+        if args.mirror { mirrored(&graph) } else { graph }
+    };
     let mut folds = Vec::new();
     let mut recipes = Vec::new();
     for number in 0..split.folds.len() {
         let fold = split.fold(number)?;
-        let (graph, weights, recipe) = trained(
-            &folder(number).join("checkpoint.bin"),
-            &dataset,
-            &fold,
-            args.mirror,
-        )?;
+        let path = folder(number).join("checkpoint.bin");
+        let checkpoint = trained(&path, &dataset, &fold)?;
+        let epochs = checkpoint.recipe.epochs;
+        if checkpoint.history.len() < epochs {
+            return Err(format!(
+                "{}: the patients of the fold ended the training early, and would have a say in their own score; use \
+                 --patience {epochs} and another --out",
+                path.display()
+            )
+            .into());
+        }
         let ids = fold.validation.iter();
         folds.push(Fold {
-            graph,
-            weights,
+            graph: graph(&checkpoint.recipe),
+            // Of the last epoch: the best one was chosen by the patients of the fold.
+            weights: checkpoint.average,
             patients: ids.filter_map(|id| cache.patient(id)).collect(),
         });
-        recipes.push(recipe);
+        recipes.push(checkpoint.recipe);
     }
     let mut joining = Vec::new();
     let mut joined = String::new();
     for path in &args.join {
-        let (graph, weights, recipe) = trained(path, &dataset, &split, args.mirror)?;
-        let _ = write!(joined, ", {}", recipe.network);
-        joining.push((graph, weights));
+        let checkpoint = trained(path, &dataset, &split)?;
+        let _ = write!(joined, ", {}", checkpoint.recipe.network);
+        joining.push((graph(&checkpoint.recipe), checkpoint.best));
     }
     let recipe = recipes.first().ok_or("the split has no folds")?;
     let names = (
@@ -173,22 +184,13 @@ pub(crate) fn run(args: CrossValidateArgs) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The network of a checkpoint, which is to have been trained by this split, and its recipe.
-fn trained(
-    path: &Path,
-    dataset: &Dataset,
-    split: &Split,
-    mirror: bool,
-) -> Result<(Graph, Weights, Recipe), CommandError> {
+/// A checkpoint, which is to be of a training by this split.
+fn trained(path: &Path, dataset: &Dataset, split: &Split) -> Result<Checkpoint, CommandError> {
     let checkpoint =
         Checkpoint::read(path)?.ok_or_else(|| format!("{}: no such checkpoint", path.display()))?;
     let (_, data) = run_data(dataset, split)?;
     if checkpoint.data != data {
         return Err(format!("{}: trained on other data or another split", path.display()).into());
     }
-    let mut graph = checkpoint.recipe.network.graph(TRAINED);
-    if mirror {
-        graph = mirrored(&graph);
-    }
-    Ok((graph, checkpoint.best, checkpoint.recipe))
+    Ok(checkpoint)
 }
