@@ -27,7 +27,7 @@ use half::f16;
 use prost::Message;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tract_onnx::pb::ModelProto;
+use tract_onnx::pb::{ModelProto, TensorProto};
 
 const WIDTH: usize = 96;
 const HEIGHT: usize = 64;
@@ -332,6 +332,47 @@ fn half_precision_halves_the_file_and_keeps_what_was_rounded_for_it() {
     };
     let ratio = size(Precision::Half) / size(Precision::Single);
     assert!((0.5..0.52).contains(&ratio), "{ratio}");
+}
+
+#[test]
+fn stored_halves_are_taken_as_they_are_written_and_no_other_way() {
+    let graph = lean(true);
+    let weights = rounded(&graph, &shaken(&graph, 11)).unwrap();
+    let file = onnx(&graph, &weights, Precision::Half, "test", contract()).unwrap();
+    assert!(Segmenter::from_onnx(&file).is_ok());
+    let refused = |change: fn(&mut TensorProto)| {
+        let mut model = ModelProto::decode(file.as_slice()).unwrap();
+        let tensors = &mut model.graph.as_mut().unwrap().initializer;
+        let half = tensors.iter_mut().find(|t| t.name.ends_with(".half"));
+        change(half.unwrap());
+        let outcome = Segmenter::from_onnx(&model.encode_to_vec());
+        outcome.expect_err("a changed file").to_string()
+    };
+
+    let said = refused(|tensor| tensor.raw_data.truncate(2));
+    assert!(said.contains("holds 0 values and 2 bytes"), "{said}");
+    let said = refused(|tensor| {
+        tensor.raw_data.pop();
+    });
+    assert!(said.contains(".half` holds"), "{said}");
+    // The other form of half precision, one value in each integer.
+    let said = refused(|tensor| {
+        tensor.int32_data = vec![0; tensor.raw_data.len() / 2];
+        tensor.raw_data.clear();
+    });
+    assert!(said.contains("0 bytes"), "{said}");
+    for to in [None, Some(7), Some(10)] {
+        let mut model = ModelProto::decode(file.as_slice()).unwrap();
+        let nodes = &mut model.graph.as_mut().unwrap().node;
+        let cast = nodes.iter_mut().find(|n| n.op_type == "Cast").unwrap();
+        match to {
+            None => cast.attribute.clear(),
+            Some(to) => cast.attribute[0].i = to,
+        }
+        let outcome = Segmenter::from_onnx(&model.encode_to_vec());
+        let said = outcome.expect_err("another cast").to_string();
+        assert!(said.contains("something other than f32"), "{said}");
+    }
 }
 
 #[test]

@@ -130,7 +130,7 @@ fn every_route_names_its_answers() {
         (
             "delete",
             "/patients/{patient}",
-            "200 400 404 405 406 429 500 503",
+            "200 400 404 405 406 422 429 500 503",
         ),
         ("get", "/health", "200 405 406 429 500 503"),
         ("get", "/health/{function}", "200 405 406 429 500 503"),
