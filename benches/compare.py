@@ -173,8 +173,8 @@ def machine():
 def table(results):
     """The Markdown table of a result file."""
     lines = [
-        f"{results['date']}, {results['machine']['cpu']}, {results['machine']['cores']} cores; medians of "
-        f"{results['rounds']} rounds; ratio: the peer's time over glioseg's, its range over the rounds in brackets.",
+        f"{results['date']}, {results['machine']['cpu']}, {results['machine']['cores']} cores{on_gpu(results)}; medians "
+        f"of {results['rounds']} rounds; ratio: the peer's time over glioseg's, its range over the rounds in brackets.",
         "",
         "| | threads | glioseg | peer | | ratio |",
         "|---|---|---|---|---|---|",
@@ -193,6 +193,12 @@ def table(results):
     return "\n".join(lines)
 
 
+def on_gpu(results):
+    """The GPU, where the training rows ran on one."""
+    device = results.get("device", "cpu")
+    return f", training by {device} on {results['machine']['gpu']}" if "cuda" in device else ""
+
+
 def pace(nanoseconds, slices):
     """Time a slice, and slices a second."""
     each = nanoseconds / slices
@@ -208,7 +214,8 @@ def main():
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of the training rows; all others have one")
     parser.add_argument("--model", type=pathlib.Path, action="append", help="default: all of training/models")
     parser.add_argument("--name", default="all", help="of the result file")
-    parser.add_argument("--device", default="cpu", help="of the training rows, as glioseg-train fit --device")
+    devices = ("cpu", *FEATURES)
+    parser.add_argument("--device", choices=devices, default="cpu", help="of the training rows, as of glioseg-train")
     parser.add_argument("--filters", type=int, default=16, help="of the UNet's first block, in the training rows")
     parser.add_argument("--features", help="backend to build in")
     parser.add_argument("--executables", type=pathlib.Path, help="folder of benchmarks that are built already")
@@ -239,6 +246,7 @@ def main():
         "date": datetime.date.today().isoformat(),
         "command": " ".join(["python3", "benches/compare.py", *sys.argv[1:]]),
         "machine": before,
+        "device": args.device,
         "versions": versions,
         "rounds": args.rounds,
         "rows": [

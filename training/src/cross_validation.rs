@@ -1,8 +1,8 @@
 //! Cross-validation: every patient is scored by the one network that has not seen it, and all of them become one model.
 //!
 //! What comes after a network (temperature, threshold, smallest component) is chosen for each fold on the patients of
-//! the other folds, by the networks that have not seen those: no patient has a say in its own score. Neither is an epoch
-//! to be chosen by the patients of a fold: whoever calls gives the weights of the last one.
+//! the other folds, by the networks that have not seen those. Neither is an epoch to be chosen by the patients of a fold:
+//! whoever calls gives the weights of the last one.
 
 use glioseg_shared::model::contract::Score;
 use glioseg_shared::model::{Contract, Segmenter};
@@ -38,8 +38,9 @@ pub struct Fold<'a> {
 pub struct CrossValidated {
     /// Every patient, segmented by the network that has not seen it.
     pub evaluation: Evaluation,
-    /// The ONNX file of all networks together: the mean of their logits, calibrated on all patients. Its scores are
-    /// those of the evaluation, which are of single members, not of the ensemble.
+    /// The ONNX file of all networks together: the mean of their logits. Its scores are those of the evaluation, which
+    /// are of single members, not of the ensemble; so is its calibration, for want of patients that no member has seen.
+    /// Where members disagree their mean is less sure than each of them.
     pub onnx: Vec<u8>,
 }
 
@@ -73,14 +74,7 @@ pub fn cross_validate<B: Kernels>(
         observed.push(observations);
         members.push((fold.graph.clone(), weights));
     }
-    let others = |left_out: Option<usize>| {
-        let mut merged = Observations::default();
-        let observed = observed.iter().enumerate();
-        for (_, other) in observed.filter(|&(index, _)| Some(index) != left_out) {
-            merged.merge(other);
-        }
-        merged.calibration()
-    };
+    let others = |left_out| Observations::of_others(&observed, left_out).calibration();
 
     let mut evaluator = Evaluator::default();
     for (index, (fold, (graph, weights))) in folds.iter().zip(&members).enumerate() {

@@ -416,7 +416,7 @@ fn the_json_names_model_data_split_and_n() {
     // As text, since reading a number as JSON may change its last bit.
     let volume_dice = format!("\"volume_dice\": {},", 4.0 / 11.0);
     assert!(json.contains(&volume_dice), "{json}");
-    assert_eq!(report["schema"], "glioseg-evaluation-1");
+    assert_eq!(report["schema"], "glioseg-evaluation-2");
     assert_eq!(report["notice"], "research use only; not a medical device");
     assert_eq!(report["model"]["version"], "tiny-1");
     assert_eq!(report["model"]["sha256"], sha256_hex(&model()));

@@ -1,7 +1,8 @@
 //! Fitting to patients what comes after the network: temperature, threshold, smallest component.
 //!
 //! All three are chosen from one look at patients that the network was not trained on. A temperature changes how
-//! certain the model is, never what it finds at a threshold of 0.5.
+//! certain the model is, not what it finds at a threshold of 0.5 (but for pixels on the edge of a slice that is resampled,
+//! since probabilities are interpolated).
 
 mod postprocessing;
 mod temperature;
@@ -48,6 +49,16 @@ impl Observations {
         Ok(observations)
     }
 
+    /// What was observed of all but one.
+    #[must_use]
+    pub fn of_others(all: &[Self], left_out: Option<usize>) -> Self {
+        let mut others = Self::default();
+        for (_, other) in (0..).zip(all).filter(|&(index, _)| Some(index) != left_out) {
+            others.merge(other);
+        }
+        others
+    }
+
     /// Adds what was observed of other patients.
     pub fn merge(&mut self, other: &Self) {
         self.logits.merge(&other.logits);
@@ -75,7 +86,41 @@ fn tempered(probability: f32, temperature: f32) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use glioseg_shared::imaging::{Mask, ProbabilityMap};
+
     use super::*;
+
+    /// Pixels that a model gives 0.9 or 0.1, `right` of every ten of them rightly.
+    fn observed(right: usize) -> Observations {
+        let (said, tumour): (Vec<f32>, Vec<bool>) = (0..20)
+            .map(|i| {
+                let yes = i % 2 == 0;
+                (if yes { 0.9 } else { 0.1 }, yes == (i / 2 < right))
+            })
+            .unzip();
+        let map = [ProbabilityMap::new(20, 1, said).unwrap()];
+        let mask = [Mask::new(20, 1, tumour).unwrap()];
+        let mut observations = Observations::default();
+        observations.logits.add(&map, &mask);
+        observations.candidates.add(&map, &mask).unwrap();
+        observations
+    }
+
+    #[test]
+    fn who_is_left_out_has_no_say() {
+        // One is always right, the other by chance.
+        let folds = [observed(10), observed(5)];
+        let temperature = |left_out| {
+            Observations::of_others(&folds, left_out)
+                .calibration()
+                .temperature
+        };
+        assert!((temperature(Some(1)) - 0.5).abs() < 1e-2);
+        assert!((temperature(Some(0)) - 4.0).abs() < 1e-2);
+        assert!((0.6..3.9).contains(&temperature(None)));
+    }
 
     #[test]
     fn a_temperature_moves_thresholds_with_the_probabilities_but_for_one_half() {

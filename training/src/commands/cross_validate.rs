@@ -35,7 +35,8 @@ again.";
 /// temperature, threshold and smallest component are chosen on the patients of the other folds. Test patients are never
 /// opened, unless --score-test asks for them once all is chosen. Writes OUT/fold-0, OUT/fold-1 and so on as
 /// `fit` does, the evaluation (a page, a JSON, a CSV with one row a slice), and OUT/model.onnx: all networks as one
-/// model, whose logits are the mean of theirs.
+/// model, whose logits are the mean of theirs. As its members have learned from everybody who could compare it with
+/// another model, `publish` lets it serve by --force, or in a channel of its own.
 #[derive(Args, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct CrossValidateArgs {
@@ -116,6 +117,16 @@ pub(crate) fn run(args: CrossValidateArgs) -> Outcome {
     let mut joined = String::new();
     for path in &args.join {
         let checkpoint = trained(path, &dataset, &split)?;
+        if recipes
+            .iter()
+            .any(|recipe| recipe.fit != checkpoint.recipe.fit)
+        {
+            return Err(format!(
+                "{}: was trained with another --fit than the folds, and would see slices as it never has",
+                path.display()
+            )
+            .into());
+        }
         let _ = write!(joined, ", {}", checkpoint.recipe.network);
         joining.push((graph(&checkpoint.recipe), checkpoint.best));
     }

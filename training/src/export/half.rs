@@ -32,7 +32,8 @@ pub fn rounded(graph: &Graph, weights: &Weights) -> Result<Weights, ExportError>
             let factor = factors
                 .as_ref()
                 .map_or(1.0, |f| f[output_channel(i, convolution, transposed)]);
-            let stored = f16::from_f64(f64::from(value) * factor);
+            // By way of f32, as the file is written: whether `from_f64` goes that way depends on the processor.
+            let stored = f16::from_f32((f64::from(value) * factor) as f32);
             if !stored.is_finite() {
                 return Err(ExportError::Overflow(parameter.name.clone()));
             }

@@ -9,7 +9,7 @@ use super::patient::PatientFigures;
 use super::{EvaluatedModel, Report, Subject};
 
 /// Name of the layout below; a changed layout has a new name.
-const SCHEMA: &str = "glioseg-evaluation-1";
+const SCHEMA: &str = "glioseg-evaluation-2";
 
 #[derive(Serialize)]
 struct Document<'a> {
