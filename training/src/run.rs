@@ -213,14 +213,28 @@ pub fn split_name(path: &Path, fold: Option<usize>) -> String {
     fold.map_or_else(|| name.to_string(), |fold| format!("{name}, fold {fold}"))
 }
 
-/// The best weights of another run, to begin with.
+/// Which weights of another run a run begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartWeights {
+    /// Those of its best epoch, by its validation patients.
+    BestEpoch,
+    /// Those of its last epoch, which no patient has chosen.
+    LastEpoch,
+}
+
+/// Weights of another run, to begin with.
 ///
 /// Only of one with the same network on the same data and split: weights that have seen the validation patients would
 /// choose themselves.
 ///
 /// # Errors
 /// [`RunError::Start`] for another network or other data, [`RunError::Checkpoint`] for a file that is no checkpoint.
-pub fn weights_of(path: &Path, recipe: &Recipe, data: &str) -> Result<Weights, RunError> {
+pub fn weights_of(
+    path: &Path,
+    which: StartWeights,
+    recipe: &Recipe,
+    data: &str,
+) -> Result<Weights, RunError> {
     let refused = |reason: String| RunError::Start {
         path: path.to_owned(),
         reason,
@@ -238,5 +252,8 @@ pub fn weights_of(path: &Path, recipe: &Recipe, data: &str) -> Result<Weights, R
             "it was trained on other data or another split: its validation patients may be among yours".to_owned(),
         ));
     }
-    Ok(checkpoint.best)
+    Ok(match which {
+        StartWeights::BestEpoch => checkpoint.best,
+        StartWeights::LastEpoch => checkpoint.average,
+    })
 }

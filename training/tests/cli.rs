@@ -23,7 +23,7 @@ use glioseg_shared::model::Contract;
 use glioseg_shared::model::contract::{NOTICE, Score};
 use glioseg_shared::registry::Pointer;
 use glioseg_shared::scoring::{Counts, PatientScore, SliceScore, Summary};
-use glioseg_training::checkpoint::Checkpoint;
+use glioseg_training::checkpoint::{Checkpoint, weights_digest};
 use glioseg_training::data::Split;
 use glioseg_training::export::bare_onnx;
 use glioseg_training::networks::{fresh_weights, unet};
@@ -656,11 +656,16 @@ fn every_patient_is_scored_by_the_network_that_has_not_seen_it() {
         let mut command = study.run("cross-validate", "out", 1);
         refusal(&mut command)
     };
-    assert_says(&without, &["split.json", "no folds"]);
+    assert_says(&without, &["split.json", "0 folds"]);
     let mut split = Split::read(&study.split()).unwrap();
     let fold = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
     split.folds = vec![fold(&["p1", "p2"]), fold(&["p3", "p4", "p5"])];
     split.write(&study.split()).unwrap();
+
+    let mut joined = study.run("cross-validate", "out", 1);
+    let absent = refusal(joined.arg("--join").arg(study.path("absent.bin")));
+    assert_says(&absent, &["absent.bin", "no such checkpoint"]);
+    assert!(!study.path("out").exists(), "refused before training");
 
     let mut validate = study.run("cross-validate", "out", 1);
     let log = succeed(validate.arg("--score-test"));
@@ -746,6 +751,36 @@ fn every_patient_is_scored_by_the_network_that_has_not_seen_it() {
         "nothing is trained twice: {again}"
     );
     assert!(study.read("out/model.onnx") == model);
+}
+
+#[test]
+fn cross_validation_goes_on_from_weights_that_no_patient_has_chosen() {
+    let study = Study::phantoms();
+    let mut split = Split::read(&study.split()).unwrap();
+    let fold = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+    split.folds = vec![fold(&["p1", "p2"]), fold(&["p3", "p4", "p5"])];
+    split.write(&study.split()).unwrap();
+    succeed(&mut study.run("cross-validate", "first", 1));
+    let checkpoint = |path: &str| Checkpoint::read(&study.path(path)).unwrap().unwrap();
+    let mut last = Vec::new();
+    for fold in 0..2 {
+        let path = format!("first/fold-{fold}/checkpoint.bin");
+        let mut left = checkpoint(&path);
+        // As if an earlier epoch had been the best by the fold.
+        left.best.values_mut().for_each(|values| values[0] += 1.0);
+        left.write(&study.path(&path)).unwrap();
+        last.push(weights_digest(&left.average));
+    }
+    let mut second = study.run("cross-validate", "second", 1);
+    succeed(second.arg("--from").arg(study.path("first")));
+    let starts: Vec<_> = (0..2)
+        .map(|fold| {
+            checkpoint(&format!("second/fold-{fold}/checkpoint.bin"))
+                .recipe
+                .start
+        })
+        .collect();
+    assert_eq!(starts, last.into_iter().map(Some).collect::<Vec<_>>());
 }
 
 #[test]

@@ -20,6 +20,13 @@ type B = Autodiff<Flex>;
 /// Largest difference from MONAI, relative to values above 1: the extreme cases have losses of thousands.
 const TOLERANCE: f64 = 1e-5;
 
+const LOSSES: [Loss; 4] = [
+    Loss::DiceFocal,
+    Loss::DiceCe,
+    Loss::BatchDiceCe,
+    Loss::TumourDiceCe,
+];
+
 #[derive(Deserialize)]
 struct Case {
     shape: [usize; 4],
@@ -122,24 +129,62 @@ fn gradients_of_dice_and_cross_entropy_are_its_slopes() {
     }
 }
 
-/// The Dice of a batch pools its pixels: 1 - (2 sum(p t) + 1e-5) / (sum(p) + sum(t) + 1e-5) over all samples, worked
-/// out here in double precision.
+/// 1 - (2 sum(p t) + 1e-5) / (sum(p) + sum(t) + 1e-5) over all of these pixels, in double precision.
+fn dice_of(logits: &[f32], target: &[f32]) -> f64 {
+    let (mut shared, mut total) = (0.0, 0.0);
+    for (&x, &t) in logits.iter().zip(target) {
+        let (p, t) = (1.0 / (1.0 + (-f64::from(x)).exp()), f64::from(t));
+        shared += p * t;
+        total += p + t;
+    }
+    1.0 - (2.0 * shared + 1e-5) / (total + 1e-5)
+}
+
+/// Mean cross-entropy in double precision.
+fn cross_entropy_of(logits: &[f32], target: &[f32]) -> f64 {
+    let pixels = logits.iter().zip(target).map(|(&x, &t)| {
+        let (p, t) = (1.0 / (1.0 + (-f64::from(x)).exp()), f64::from(t));
+        -t * p.ln() - (1.0 - t) * (1.0 - p).ln()
+    });
+    pixels.sum::<f64>() / logits.len() as f64
+}
+
 #[test]
 fn the_dice_of_a_batch_pools_its_samples() {
     let case = &cases()["random"];
     assert!(case.shape[0] > 1, "more than one sample");
-    let (mut shared, mut total, mut entropy) = (0.0, 0.0, 0.0);
-    for (&x, &t) in case.logits.iter().zip(&case.target) {
-        let (x, t) = (f64::from(x), f64::from(t));
-        let p = 1.0 / (1.0 + (-x).exp());
-        shared += p * t;
-        total += p + t;
-        entropy -= t * p.ln() + (1.0 - t) * (1.0 - p).ln();
-    }
-    let dice = 1.0 - (2.0 * shared + 1e-5) / (total + 1e-5);
-    let expected = dice + entropy / case.logits.len() as f64;
+    let expected =
+        dice_of(&case.logits, &case.target) + cross_entropy_of(&case.logits, &case.target);
     let ours = value(Loss::BatchDiceCe.forward(case.logits(), case.target()));
     assert_close(ours, expected, "Dice of the batch and cross-entropy");
+}
+
+#[test]
+fn the_dice_of_tumours_is_that_of_the_samples_that_have_one() {
+    const AREA: usize = 8;
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let logits: Vec<f32> = (0..4 * AREA).map(|_| rng.random_range(-3.0..3.0)).collect();
+    for with_tumour in [vec![0, 1, 3], vec![2], vec![]] {
+        let mut target = vec![0.0; 4 * AREA];
+        for sample in &with_tumour {
+            target[sample * AREA..][..=*sample].fill(1.0);
+        }
+        let samples = with_tumour.iter().map(|sample| {
+            let pixels = sample * AREA..(sample + 1) * AREA;
+            dice_of(&logits[pixels.clone()], &target[pixels])
+        });
+        let mean = samples.sum::<f64>() / with_tumour.len().max(1) as f64;
+        let expected =
+            0.5 * dice_of(&logits, &target) + 0.5 * mean + cross_entropy_of(&logits, &target);
+        let shape = [4, 1, 2, AREA / 2];
+        let (logits, target) = (tensor(&logits, shape), tensor(&target, shape));
+        let ours = value(Loss::TumourDiceCe.forward(logits, target));
+        assert_close(
+            ours,
+            expected,
+            &format!("tumour in samples {with_tumour:?}"),
+        );
+    }
 }
 
 #[test]
@@ -153,7 +198,7 @@ fn losses_and_gradients_are_finite_up_to_ten_thousand() {
     let shape = [1, 1, 1, logits.len()];
     for target in [0.0, 0.3, 1.0] {
         let targets = vec![target; logits.len()];
-        for loss in [Loss::DiceFocal, Loss::DiceCe, Loss::BatchDiceCe] {
+        for loss in LOSSES {
             let what = format!("{loss:?} of {target}");
             let forward = value(loss.forward(tensor(&logits, shape), tensor(&targets, shape)));
             assert!(forward.is_finite(), "{what}: {forward}");
@@ -166,16 +211,18 @@ fn losses_and_gradients_are_finite_up_to_ten_thousand() {
     }
 }
 
-const LOSSES: [Loss; 3] = [Loss::DiceFocal, Loss::DiceCe, Loss::BatchDiceCe];
-
-/// Logits of -12..12, and targets of which two thirds are 0 or 1 and the others between.
+/// Logits of -12..12, and targets of which two thirds are 0 or 1 and the others between; none in the last of several
+/// samples.
 fn random(shape: [usize; 4]) -> (Tensor<B, 4>, Tensor<B, 4>) {
     let mut rng = ChaCha8Rng::seed_from_u64(31);
-    let count = shape.iter().product();
+    let count: usize = shape.iter().product();
     let logits: Vec<f32> = (0..count).map(|_| rng.random_range(-12.0..12.0)).collect();
-    let targets: Vec<f32> = (0..count)
+    let mut targets: Vec<f32> = (0..count)
         .map(|_| rng.random_range(-1.0f32..2.0).clamp(0.0, 1.0))
         .collect();
+    if shape[0] > 1 {
+        targets[count / shape[0] * (shape[0] - 1)..].fill(0.0);
+    }
     (tensor(&logits, shape), tensor(&targets, shape))
 }
 

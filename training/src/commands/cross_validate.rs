@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use burn::backend::Flex;
 use clap::Args;
+use glioseg_shared::imaging::grid::Fit;
 use glioseg_shared::model::contract::Provenance;
 use glioseg_training::checkpoint::Checkpoint;
 use glioseg_training::cross_validation::{CrossValidated, Fold, cross_validate, trained_on_all};
@@ -16,7 +17,7 @@ use glioseg_training::networks::mirrored;
 use glioseg_training::package::{self, MIRRORED};
 use glioseg_training::recipe::Recipe;
 use glioseg_training::report::{Report, Subject};
-use glioseg_training::run::{TRAINED, data_name, run_data, split_name};
+use glioseg_training::run::{StartWeights, TRAINED, data_name, run_data, split_name};
 
 use super::fit::{self, FitArgs};
 use super::{CommandError, Outcome, decode, progress_bar, write_file};
@@ -42,7 +43,8 @@ again.";
 pub(crate) struct CrossValidateArgs {
     #[command(flatten)]
     run: fit::RunArgs,
-    /// Begin with the networks of an earlier cross-validation in this folder, fold by fold [default: fresh weights].
+    /// Begin with the networks of an earlier cross-validation in this folder, fold by fold, each as it was after its last
+    /// epoch [default: fresh weights].
     #[arg(long)]
     from: Option<PathBuf>,
     /// Checkpoint of a network that was trained by the split itself, and that joins the model of all networks; may be
@@ -63,14 +65,34 @@ pub(crate) struct CrossValidateArgs {
 /// Runs the command.
 pub(crate) fn run(args: CrossValidateArgs) -> Outcome {
     let split = Split::read(&args.run.split)?;
-    if split.folds.is_empty() {
-        return Err(format!("{}: has no folds", args.run.split.display()).into());
+    if split.folds.len() < 2 {
+        return Err(format!(
+            "{}: has {} folds, and cross-validation takes at least 2",
+            args.run.split.display(),
+            split.folds.len()
+        )
+        .into());
     }
+    if args.score_test && split.test.is_empty() {
+        return Err(format!(
+            "{}: has no test patients for --score-test",
+            args.run.split.display()
+        )
+        .into());
+    }
+    // Whatever can be found amiss is found before hours of training.
+    let dataset = Dataset::open(&args.run.data)?;
+    split.check_against(&dataset)?;
+    let joining = args
+        .join
+        .iter()
+        .map(|path| joining(path, &dataset, &split, args.run.settings.recipe().fit))
+        .collect::<Result<Vec<_>, _>>()?;
     let folder = |fold: usize| args.run.out.join(format!("fold-{fold}"));
     for fold in 0..split.folds.len() {
         println!("fold {fold} of {}", split.folds.len());
         let checkpoint = |from: &PathBuf| from.join(format!("fold-{fold}/checkpoint.bin"));
-        fit::run(&FitArgs {
+        let of_fold = FitArgs {
             run: fit::RunArgs {
                 out: folder(fold),
                 ..args.run.clone()
@@ -78,10 +100,11 @@ pub(crate) fn run(args: CrossValidateArgs) -> Outcome {
             fold: Some(fold),
             from: args.from.as_ref().map(checkpoint),
             name: args.name.clone(),
-        })?;
+        };
+        // The best epoch of the earlier run was chosen by the patients of the fold.
+        fit::train(&of_fold, StartWeights::LastEpoch)?;
     }
 
-    let dataset = Dataset::open(&args.run.data)?;
     let everybody = trained_on_all(&split);
     let learned = dataset.select(&everybody.train)?;
     let cache = decode(&learned, args.run.cache.as_deref())?;
@@ -113,23 +136,6 @@ pub(crate) fn run(args: CrossValidateArgs) -> Outcome {
         });
         recipes.push(checkpoint.recipe);
     }
-    let mut joining = Vec::new();
-    let mut joined = String::new();
-    for path in &args.join {
-        let checkpoint = trained(path, &dataset, &split)?;
-        if recipes
-            .iter()
-            .any(|recipe| recipe.fit != checkpoint.recipe.fit)
-        {
-            return Err(format!(
-                "{}: was trained with another --fit than the folds, and would see slices as it never has",
-                path.display()
-            )
-            .into());
-        }
-        let _ = write!(joined, ", {}", checkpoint.recipe.network);
-        joining.push((graph(&checkpoint.recipe), checkpoint.best));
-    }
     let recipe = recipes.first().ok_or("the split has no folds")?;
     let names = (
         data_name(&args.run.data, Some(&split)),
@@ -147,7 +153,10 @@ pub(crate) fn run(args: CrossValidateArgs) -> Outcome {
             commit: args.run.commit.clone(),
         },
     )?;
-    contract.network = format!("{} of {}{joined}", folds.len(), recipe.network);
+    contract.network = format!("{} of {}", folds.len(), recipe.network);
+    for checkpoint in &joining {
+        let _ = write!(contract.network, ", {}", checkpoint.recipe.network);
+    }
     if args.mirror {
         contract.network.push_str(MIRRORED);
     }
@@ -159,7 +168,10 @@ pub(crate) fn run(args: CrossValidateArgs) -> Outcome {
         mut onnx,
     } = cross_validate::<Flex>(
         &folds,
-        &joining,
+        &joining
+            .into_iter()
+            .map(|checkpoint| (graph(&checkpoint.recipe), checkpoint.best))
+            .collect::<Vec<_>>(),
         &args.name,
         &contract,
         &Default::default(),
@@ -193,6 +205,24 @@ pub(crate) fn run(args: CrossValidateArgs) -> Outcome {
     write_file(&path, &onnx)?;
     println!("{}: {} bytes", path.display(), onnx.len());
     Ok(ExitCode::SUCCESS)
+}
+
+/// A checkpoint whose network is to join those of the folds, which see slices of other sizes by `fit`.
+fn joining(
+    path: &Path,
+    dataset: &Dataset,
+    split: &Split,
+    fit: Fit,
+) -> Result<Checkpoint, CommandError> {
+    let checkpoint = trained(path, dataset, split)?;
+    if checkpoint.recipe.fit != fit {
+        return Err(format!(
+            "{}: was trained with another --fit than the folds, and would see slices as it never has",
+            path.display()
+        )
+        .into());
+    }
+    Ok(checkpoint)
 }
 
 /// A checkpoint, which is to be of a training by this split.

@@ -11,7 +11,9 @@ use glioseg_training::data::split::Split;
 use glioseg_training::device::Device;
 use glioseg_training::fit::{Origin, OtherData, Session};
 use glioseg_training::package::draft;
-use glioseg_training::run::{Run, data_name, provenance, run_data, split_name, weights_of};
+use glioseg_training::run::{
+    Run, StartWeights, data_name, provenance, run_data, split_name, weights_of,
+};
 use glioseg_training::settings::{Settings, above_zero};
 
 use super::{Outcome, decode, write_file};
@@ -66,6 +68,11 @@ pub(crate) struct RunArgs {
 
 /// Runs the command.
 pub(crate) fn run(args: &FitArgs) -> Outcome {
+    train(args, StartWeights::BestEpoch)
+}
+
+/// Runs the command, beginning with these weights of the checkpoint that it begins with.
+pub(super) fn train(args: &FitArgs, which: StartWeights) -> Outcome {
     let FitArgs {
         run: args,
         fold,
@@ -82,7 +89,7 @@ pub(crate) fn run(args: &FitArgs) -> Outcome {
     }
     let (used, data) = run_data(&dataset, &split)?;
     let start = match from {
-        Some(path) => Some(weights_of(path, &recipe, &data)?),
+        Some(path) => Some(weights_of(path, which, &recipe, &data)?),
         None => None,
     };
     recipe.start = start.as_ref().map(weights_digest);

@@ -32,7 +32,7 @@ use crate::evaluate::studies::Part;
 use crate::fit::{Origin, OtherData, Session, check_crop};
 use crate::package::{GRID, draft, score};
 use crate::report::{Report, SplitPart, Subject};
-use crate::run::{Run, RunError, provenance, run_data, weights_of};
+use crate::run::{Run, RunError, StartWeights, provenance, run_data, weights_of};
 
 pub use container::{Container, ContainerError};
 pub use hyperparameters::{CorruptSlices, HyperParameterError, HyperParameters};
@@ -180,7 +180,7 @@ impl Job<'_> {
         let mut recipe = hyper.settings.recipe();
         let (_, digest) = run_data(&material.dataset, &material.split)?;
         let start = match &self.start {
-            Some(path) => Some(weights_of(path, &recipe, &digest)?),
+            Some(path) => Some(weights_of(path, StartWeights::BestEpoch, &recipe, &digest)?),
             None => None,
         };
         recipe.start = start.as_ref().map(weights_digest);

@@ -16,25 +16,22 @@ impl Losses for Flex {
     fn loss(loss: Loss, logits: Flat, target: Flat) -> Flat {
         let (logits, target) = (logits.to_contiguous(), target.to_contiguous());
         let sums = sums(loss, &logits, &target);
-        scalar(value(&sums, pixels(&logits)))
+        scalar(value(loss, &sums, pixels(&logits)))
     }
 
     fn loss_and_gradient(loss: Loss, logits: Flat, target: Flat) -> Option<(Flat, Flat)> {
         let (logits, target) = (logits.to_contiguous(), target.to_contiguous());
         let sums = sums(loss, &logits, &target);
         let (count, area) = (pixels(&logits), area(&logits));
-        let groups = sums.len() as f64;
-        let slopes: Vec<_> = sums.iter().map(|s| s.dice_by_probability(groups)).collect();
+        let slopes = slopes(loss, &sums);
         let share = 1.0 / count as f32;
         let mut gradient = vec![0.0; count];
         gradient
             .par_chunks_exact_mut(area)
             .zip(logits.storage::<f32>().par_chunks_exact(area))
             .zip(target.storage::<f32>().par_chunks_exact(area))
-            .enumerate()
-            .for_each(|(plane, ((to, logits), target))| {
-                // With Dice over the batch all planes have the same slope.
-                let [constant, by_target] = slopes[plane.min(slopes.len() - 1)];
+            .zip(slopes)
+            .for_each(|(((to, logits), target), [constant, by_target])| {
                 let pixels = to.iter_mut().zip(logits).zip(target);
                 if loss == Loss::DiceFocal {
                     pixels.for_each(|((to, &x), &t)| {
@@ -50,7 +47,7 @@ impl Losses for Flex {
             });
         let shape: [usize; 4] = logits.layout().shape().dims();
         Some((
-            scalar(value(&sums, count)),
+            scalar(value(loss, &sums, count)),
             Flat::from_data(TensorData::new(gradient, shape)),
         ))
     }
@@ -120,7 +117,7 @@ impl Probability {
     }
 }
 
-/// Sums over the pixels that share a Dice.
+/// Sums over pixels: of a plane, or of all that share a Dice.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sums {
     /// Of probability times target.
@@ -144,37 +141,78 @@ impl Sums {
         1.0 - (2.0 * self.shared + SMOOTHING) / (self.total + SMOOTHING)
     }
 
-    /// Derivative of this Dice, one of `groups` in a mean, by the probability of a pixel: the first number plus its
-    /// target times the second.
-    fn dice_by_probability(&self, groups: f64) -> [f32; 2] {
+    /// Derivative of this Dice by the probability of a pixel: the first number plus its target times the second.
+    fn dice_by_probability(&self) -> [f64; 2] {
         let total = self.total + SMOOTHING;
         let constant = (2.0 * self.shared + SMOOTHING) / (total * total);
-        [constant, -2.0 / total].map(|v| (v / groups) as f32)
+        [constant, -2.0 / total]
     }
 }
 
-fn value(sums: &[Sums], pixels: usize) -> f64 {
-    let dice = sums.iter().map(Sums::dice).sum::<f64>() / sums.len() as f64;
-    dice + sums.iter().map(|s| s.by_pixel).sum::<f64>() / pixels as f64
+/// The sums of a plane of pixels.
+#[derive(Clone, Copy, Debug)]
+struct Plane {
+    sums: Sums,
+    tumour: bool,
 }
 
-/// Sums of each sample's plane, or of all planes together.
-fn sums(loss: Loss, logits: &Flat, target: &Flat) -> Vec<Sums> {
+/// A loss's Dice over all planes, and the share that it has in the loss; then the share that the Dice of each plane has.
+fn terms(loss: Loss, planes: &[Plane]) -> ((Sums, f64), Vec<f64>) {
+    let shares = loss.shares();
+    let pooled = planes
+        .iter()
+        .fold(Sums::default(), |all, plane| all.plus(&plane.sums));
+    let with_tumour = planes.iter().filter(|p| p.tumour).count().max(1);
+    let by_plane = planes.iter().map(|plane| {
+        let of_tumour = if plane.tumour {
+            shares.with_tumour
+        } else {
+            0.0
+        };
+        shares.samples / planes.len() as f64 + of_tumour / with_tumour as f64
+    });
+    ((pooled, shares.batch), by_plane.collect())
+}
+
+fn value(loss: Loss, planes: &[Plane], pixels: usize) -> f64 {
+    let ((pooled, share), shares) = terms(loss, planes);
+    let by_plane = planes.iter().zip(shares);
+    let dice: f64 = by_plane
+        .map(|(plane, share)| share * plane.sums.dice())
+        .sum();
+    share * pooled.dice() + dice + pooled.by_pixel / pixels as f64
+}
+
+/// Derivative of all Dice of the loss by the probability of a pixel, plane by plane: the first number plus the pixel's
+/// target times the second.
+fn slopes(loss: Loss, planes: &[Plane]) -> Vec<[f32; 2]> {
+    let ((pooled, share), shares) = terms(loss, planes);
+    let of_all = pooled.dice_by_probability();
+    let by_plane = planes.iter().zip(shares);
+    by_plane
+        .map(|(plane, of_plane)| {
+            let own = plane.sums.dice_by_probability();
+            [0, 1].map(|i| (share * of_all[i] + of_plane * own[i]) as f32)
+        })
+        .collect()
+}
+
+fn sums(loss: Loss, logits: &Flat, target: &Flat) -> Vec<Plane> {
     let area = area(logits);
-    let planes: Vec<_> = logits
+    logits
         .storage::<f32>()
         .par_chunks_exact(area)
         .zip(target.storage::<f32>().par_chunks_exact(area))
-        .map(|(logits, target)| match loss {
-            Loss::DiceFocal => sums_of_plane(logits, target, |p, x, t| p.focal(x, t).0),
-            Loss::DiceCe | Loss::BatchDiceCe => sums_of_plane(logits, target, Probability::entropy),
+        .map(|(logits, target)| Plane {
+            sums: match loss {
+                Loss::DiceFocal => sums_of_plane(logits, target, |p, x, t| p.focal(x, t).0),
+                Loss::DiceCe | Loss::BatchDiceCe | Loss::TumourDiceCe => {
+                    sums_of_plane(logits, target, Probability::entropy)
+                }
+            },
+            tumour: target.iter().any(|&t| t > 0.0),
         })
-        .collect();
-    if loss.is_over_the_batch() {
-        vec![planes.iter().fold(Sums::default(), Sums::plus)]
-    } else {
-        planes
-    }
+        .collect()
 }
 
 /// Lanes that a sum is spread over, so that the compiler can add them side by side.

@@ -6,7 +6,9 @@
 //! - Focal: mean of exp(2 logsigmoid(-x (2t - 1))) * (x - x t - logsigmoid(x)) (Lin et al. 2017, gamma 2, no alpha).
 //! - Cross-entropy: mean of x - x t - logsigmoid(x).
 //!
-//! Over a whole batch, Dice is that of all its pixels together (MONAI's `batch=True`).
+//! Over a whole batch, Dice is that of all its pixels together (MONAI's `batch=True`): a large tumour outweighs a small
+//! one by its area. The mean of the Dice of samples weighs them alike, but a sample without tumour says next to nothing
+//! in it until its last false pixel is gone. Half of each, the mean over samples with tumour alone, has both.
 //!
 //! burn differentiates the composition of all this from tensor operations, each a pass over memory on one thread.
 //! [`Losses`] gives every backend one entry for a loss, with that composition as the default and a kernel for the CPU.
@@ -42,6 +44,11 @@ pub enum Loss {
     /// The Dice of a sample without tumour hardly changes with its false pixels until the last of them is gone; counted
     /// with the rest of the batch, each of them costs.
     BatchDiceCe,
+    /// Half the Dice of the whole batch, half the mean Dice of its samples with tumour, plus cross-entropy.
+    ///
+    /// For tumours of few pixels, which the Dice of the batch hardly sees beside large ones. Where no sample has tumour
+    /// the second half is 0.
+    TumourDiceCe,
 }
 
 impl Loss {
@@ -50,13 +57,28 @@ impl Loss {
         tensor(B::loss(self, primitive(logits), primitive(target)))
     }
 
-    /// Whether Dice is that of all pixels of a batch together.
-    fn is_over_the_batch(self) -> bool {
-        match self {
-            Self::DiceFocal | Self::DiceCe => false,
-            Self::BatchDiceCe => true,
+    /// The shares of the Dice of all pixels of a batch together, of the mean Dice of its samples, and of that of its
+    /// samples with tumour.
+    fn shares(self) -> Shares {
+        let [batch, samples, with_tumour] = match self {
+            Self::DiceFocal | Self::DiceCe => [0.0, 1.0, 0.0],
+            Self::BatchDiceCe => [1.0, 0.0, 0.0],
+            Self::TumourDiceCe => [0.5, 0.0, 0.5],
+        };
+        Shares {
+            batch,
+            samples,
+            with_tumour,
         }
     }
+}
+
+/// See [`Loss::shares`].
+#[derive(Clone, Copy, Debug)]
+struct Shares {
+    batch: f64,
+    samples: f64,
+    with_tumour: f64,
 }
 
 /// A backend with losses.
