@@ -9,7 +9,7 @@ use glioseg_shared::model::preprocess;
 use glioseg_shared::model::{ContractError, ModelError, Segmenter};
 use glioseg_shared::scoring::SizeMismatch;
 
-use crate::calibrate::{Calibration, Observations};
+use crate::calibrate::{Calibration, Decided, Observations};
 use crate::data::cache::CachedPatient;
 use crate::evaluate::{EvaluateError, evaluate};
 use crate::export::{self, ExportError, Precision};
@@ -99,9 +99,9 @@ pub fn draft(
 
 /// The model file of a trained network: ONNX with its contract, made from a [`draft`].
 ///
-/// Kernels are rounded to half precision first, and everything after is of the network with these. Temperature and
-/// post-processing are chosen on `validation`, whose scores the contract names; the inference engine must reproduce the
-/// network on real slices of every one of these patients, or there is no file.
+/// Kernels are rounded to half precision first, and everything after is of the network with these. Temperature and what
+/// is not decided of the post-processing are chosen on `validation`, whose scores the contract names; the inference
+/// engine must reproduce the network on real slices of every one of these patients, or there is no file.
 ///
 /// # Errors
 /// See [`PackageError`].
@@ -109,12 +109,14 @@ pub fn package<B: Kernels>(
     (graph, weights): (&Graph, &Weights),
     prefix: &str,
     contract: Contract,
+    decided: Decided,
     validation: &[&CachedPatient],
     device: &B::Device,
 ) -> Result<Vec<u8>, PackageError> {
     let weights = export::rounded(graph, weights)?;
     let segmenter = uncalibrated((graph, &weights), contract.clone())?;
-    let calibration = Observations::of(&segmenter, validation)?.calibration();
+    let mut calibration = Observations::of(&segmenter, validation)?.calibration();
+    calibration.postprocessing = decided.or(calibration.postprocessing);
     let network = (graph, &weights);
     let onnx = calibrated::<B>(network, prefix, contract, calibration, validation, device)?;
     score(&onnx, prefix, "validation", validation)

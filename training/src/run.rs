@@ -10,6 +10,7 @@ use glioseg_shared::model::contract::Provenance;
 
 use crate::augment::Transforms;
 use crate::batches::Batches;
+use crate::calibrate::Decided;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::data::{CachedPatient, DataError, Dataset, Split};
 use crate::device::OnDevice;
@@ -138,6 +139,7 @@ impl OnDevice for Run<'_> {
             (&recipe.network.graph(TRAINED), &fitted.best),
             self.name,
             self.contract,
+            Decided::default(),
             &self.validation,
             device,
         )?;

@@ -615,6 +615,20 @@ fn a_checkpoint_becomes_a_model_that_is_evaluated() {
     succeed(&mut export("again.onnx"));
     assert!(study.read("again.onnx") == study.read("out/model.onnx"));
     succeed(export("scored.onnx").arg("--score-test"));
+    succeed(export("decided.onnx").args(["--threshold", "0.4", "--minimum-component", "77"]));
+    let decided = Contract::of_onnx(&study.read("decided.onnx")).unwrap();
+    assert_eq!(decided.postprocessing.threshold, 0.4);
+    assert_eq!(decided.postprocessing.minimum_component_pixels, 77);
+    for (flag, value) in [
+        ("--threshold", "1"),
+        ("--threshold", "0"),
+        ("--threshold", "NaN"),
+        ("--minimum-component", "0"),
+        ("--minimum-component", "65537"),
+    ] {
+        let said = refusal(export("refused.onnx").args([flag, value]));
+        assert_says(&said, &[flag, value]);
+    }
     let mut absent = program("export");
     absent.arg(study.path("absent.bin")).arg(study.data());
     let said = refusal(absent.arg("--split").arg(study.split()));

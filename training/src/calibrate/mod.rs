@@ -26,6 +26,30 @@ pub struct Calibration {
     pub postprocessing: Postprocessing,
 }
 
+/// Post-processing that somebody has decided, by what more patients say than those at hand or by what an error costs.
+/// What is `None` is left to the patients.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Decided {
+    /// Least calibrated probability of tumour, above 0 and below 1.
+    pub threshold: Option<f32>,
+    /// Pixels of the smallest component that stays.
+    pub minimum_component_pixels: Option<u64>,
+}
+
+impl Decided {
+    /// What was decided, and for the rest what the patients say.
+    #[must_use]
+    pub fn or(self, by_patients: Postprocessing) -> Postprocessing {
+        Postprocessing {
+            threshold: self.threshold.unwrap_or(by_patients.threshold),
+            minimum_component_pixels: self
+                .minimum_component_pixels
+                .unwrap_or(by_patients.minimum_component_pixels),
+            ..by_patients
+        }
+    }
+}
+
 /// What a model says of labelled patients, as far as its calibration needs it; observations of several models add up.
 #[derive(Clone, Debug, Default)]
 pub struct Observations {

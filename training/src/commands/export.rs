@@ -4,22 +4,26 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use burn::backend::Flex;
-use clap::Args;
+use clap::{Args, value_parser};
+use glioseg_training::calibrate::Decided;
 use glioseg_training::checkpoint::Checkpoint;
 use glioseg_training::data::cache::CachedPatient;
 use glioseg_training::data::dataset::Dataset;
 use glioseg_training::data::split::Split;
 use glioseg_training::evaluate::studies::Part;
 use glioseg_training::networks::mirrored;
-use glioseg_training::package::{self, MIRRORED};
+use glioseg_training::package::{self, GRID, MIRRORED};
 use glioseg_training::run::{TRAINED, data_name, provenance, run_data, split_name};
 
 use super::{Outcome, decode, write_file};
 
+/// Pixels of the grid: a component of more cannot be.
+const MOST_PIXELS: u64 = GRID as u64 * GRID as u64;
+
 /// Write the best weights of a checkpoint as an ONNX model with its contract.
 ///
-/// Temperature, threshold and smallest component are chosen on the validation patients, and the inference engine must reproduce the
-/// network on their slices to 1e-4. `fit` does the same at its end; this command is for runs that were stopped, and to
+/// Temperature, threshold and smallest component are chosen on the validation patients unless they are given, and the
+/// inference engine must reproduce the network on their slices to 1e-4. `fit` does the same at its end; this command is for runs that were stopped, and to
 /// add the scores of the test patients to the contract.
 #[derive(Args, Debug)]
 pub(crate) struct ExportArgs {
@@ -42,6 +46,13 @@ pub(crate) struct ExportArgs {
     /// Average the logits of each slice and of its mirror image: somewhat better masks for twice the time.
     #[arg(long)]
     mirror: bool,
+    /// Probability from which a pixel is tumour [default: what is plainest and good on the validation patients].
+    #[arg(long, value_parser = probability)]
+    threshold: Option<f32>,
+    /// Pixels of the smallest component that stays, such as cross-validation has chosen by more patients [default: what
+    /// is plainest and good on the validation patients].
+    #[arg(long, value_name = "PIXELS", value_parser = value_parser!(u64).range(1..=MOST_PIXELS))]
+    minimum_component: Option<u64>,
     /// Folder for the decoded slices [default: the data folder].
     #[arg(long)]
     cache: Option<PathBuf>,
@@ -91,6 +102,10 @@ pub(crate) fn run(args: &ExportArgs) -> Outcome {
         (&graph, &checkpoint.best),
         &args.name,
         contract,
+        Decided {
+            threshold: args.threshold,
+            minimum_component_pixels: args.minimum_component,
+        },
         &validation.iter().collect::<Vec<_>>(),
         &Default::default(),
     )?;
@@ -101,4 +116,11 @@ pub(crate) fn run(args: &ExportArgs) -> Outcome {
     write_file(&args.out, &onnx)?;
     println!("{}: {} bytes", args.out.display(), onnx.len());
     Ok(ExitCode::SUCCESS)
+}
+
+fn probability(text: &str) -> Result<f32, String> {
+    text.parse()
+        .ok()
+        .filter(|&value| value > 0.0 && value < 1.0)
+        .ok_or_else(|| "use a number above 0 and below 1".to_owned())
 }
