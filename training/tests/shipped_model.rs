@@ -101,8 +101,13 @@ fn each_is_small_and_says_where_it_comes_from() {
 fn each_finds_tumours_of_test_patients_and_rarely_more() {
     for (model, _) in MODELS {
         let summary = summary_of(model, "test");
-        let [(_, volumes), _, (_, tumour_slices), (_, all_slices), (_, false_positives)] =
-            figures(&summary);
+        let [
+            (_, volumes),
+            _,
+            (_, tumour_slices),
+            (_, all_slices),
+            (_, false_positives),
+        ] = figures(&summary);
         assert!(volumes.value >= 0.78, "{model}: {volumes:?}");
         assert!(tumour_slices.value >= 0.78, "{model}: {tumour_slices:?}");
         assert!(all_slices.value >= 0.88, "{model}: {all_slices:?}");
