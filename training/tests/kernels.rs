@@ -164,6 +164,30 @@ fn convolutions_are_burns() {
 }
 
 #[test]
+fn convolutions_of_every_channel_by_itself_are_burns() {
+    for image in IMAGES.into_iter().chain([[2, 3, 33, 64]]) {
+        for (kernel, stride) in [(3, 1), (3, 2), (5, 1), (5, 2)] {
+            let channels = image[1];
+            assert_same(
+                &format!("convolution by channel of stride {stride}"),
+                image,
+                [channels, 1, kernel, kernel],
+                channels,
+                |x, w, b| {
+                    let (x, w, b) = (primitive(x), primitive(w), primitive(b));
+                    tensor(Cpu::depthwise(x, w, b, stride))
+                },
+                |x, w, b| {
+                    let padding = [kernel / 2; 2];
+                    let options = ConvOptions::new([stride; 2], padding, [1; 2], channels);
+                    conv2d(x, w, Some(b), options)
+                },
+            );
+        }
+    }
+}
+
+#[test]
 fn a_convolution_of_input_without_gradient_learns_the_same() {
     for (kernel, stride) in [(1, 1), (3, 1), (3, 2)] {
         let x = random::<Flex, 4>(1, [2, 3, 9, 8]);

@@ -140,6 +140,12 @@ impl<'a> Encoder<'a> {
                 let parameters = self.convolution(index, c, false)?;
                 ("Conv", parameters, convolution_attributes(c, c.kernel / 2))
             }
+            Operation::Depthwise(c) => {
+                let parameters = self.convolution(index, c, false)?;
+                let mut attributes = convolution_attributes(c, c.kernel / 2);
+                attributes.push(integer("group", c.output as i64));
+                ("Conv", parameters, attributes)
+            }
             Operation::Upconvolution(c) => {
                 let parameters = self.convolution(index, c, true)?;
                 let (padding, extra) = upconvolution_padding(c.kernel);

@@ -30,7 +30,7 @@ pub(super) fn foldable(graph: &Graph) -> Vec<Option<Folded>> {
         let input = node.inputs[0];
         let convolves = matches!(
             graph.nodes[input].operation,
-            Operation::Convolution(_) | Operation::Upconvolution(_)
+            Operation::Convolution(_) | Operation::Depthwise(_) | Operation::Upconvolution(_)
         );
         if convolves && uses[input] == 1 {
             folded[input] = Some(Folded { scale, mean });

@@ -19,7 +19,7 @@ pub fn rounded(graph: &Graph, weights: &Weights) -> Result<Weights, ExportError>
     let mut rounded = weights.clone();
     for (node, folded) in graph.nodes.iter().zip(foldable(graph)) {
         let (convolution, transposed) = match &node.operation {
-            Operation::Convolution(c) => (c, false),
+            Operation::Convolution(c) | Operation::Depthwise(c) => (c, false),
             Operation::Upconvolution(c) => (c, true),
             _ => continue,
         };

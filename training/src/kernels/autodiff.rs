@@ -29,6 +29,24 @@ impl<B: Kernels, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
         }
     }
 
+    fn depthwise(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        stride: usize,
+    ) -> FloatTensor<Self> {
+        let (px, pw) = (x.primitive.clone(), weight.primitive.clone());
+        let output = B::depthwise(px.clone(), pw.clone(), bias.primitive, stride);
+        match DepthwiseBackward
+            .prepare::<C>([x.node, weight.node, bias.node])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prep) => prep.finish((px, pw, stride), output),
+            OpsKind::UnTracked(prep) => prep.finish(output),
+        }
+    }
+
     fn upconvolution(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -132,6 +150,24 @@ impl<B: Kernels> Backward<B, 3> for ConvolutionBackward {
         ];
         for (node, gradient) in all {
             if let (Some(node), Some(gradient)) = (node, gradient) {
+                gradients.register::<B>(node.id, gradient);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct DepthwiseBackward;
+
+impl<B: Kernels> Backward<B, 3> for DepthwiseBackward {
+    type State = (FloatTensor<B>, FloatTensor<B>, usize);
+
+    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let (x, weight, stride) = ops.state;
+        let (by_x, by_weight, by_bias) = B::depthwise_backward(x, weight, gradient, stride);
+        for (node, gradient) in ops.parents.into_iter().zip([by_x, by_weight, by_bias]) {
+            if let Some(node) = node {
                 gradients.register::<B>(node.id, gradient);
             }
         }

@@ -7,6 +7,7 @@ use burn::tensor::TensorData;
 use burn::tensor::ops::FloatTensor;
 use rayon::prelude::*;
 
+use super::depthwise::{Room, Steps};
 use super::groups::{inverse, place, pooled};
 use super::matrix::{Matrix, add_product};
 use super::patches::Walk;
@@ -100,6 +101,65 @@ impl Kernels for Flex {
         let by_bias = channel_sums(gradient.storage(), out, positions);
         (
             wants_x.then(|| tensor(by_x, shape(&x))),
+            tensor(sum_of_samples(by_weight, w.len()), shape(&weight)),
+            vector(by_bias),
+        )
+    }
+
+    fn depthwise(x: Flat, weight: Flat, bias: Flat, stride: usize) -> Flat {
+        let (x, weight, bias) = (
+            x.to_contiguous(),
+            weight.to_contiguous(),
+            bias.to_contiguous(),
+        );
+        let [batch, channels, height, width] = shape(&x);
+        let steps = Steps::new(height, width, shape(&weight)[3], stride);
+        let kernels = weight.storage::<f32>().chunks_exact(steps.taps());
+        let filters: Vec<_> = kernels.zip(bias.storage::<f32>()).collect();
+        let mut y = vec![0.0; batch * channels * steps.positions()];
+        y.par_chunks_exact_mut(steps.positions())
+            .zip(x.storage::<f32>().par_chunks_exact(steps.area()))
+            .enumerate()
+            .for_each_init(Room::default, |room, (plane, (y, x))| {
+                let (kernel, &bias) = filters[plane % channels];
+                steps.convolve(x, kernel, bias, room, y);
+            });
+        tensor(y, [batch, channels, steps.rows, steps.columns])
+    }
+
+    fn depthwise_backward(
+        x: Flat,
+        weight: Flat,
+        gradient: Flat,
+        stride: usize,
+    ) -> (Flat, Flat, Flat) {
+        let (x, weight) = (x.to_contiguous(), weight.to_contiguous());
+        let gradient = gradient.to_contiguous();
+        let [batch, channels, height, width] = shape(&x);
+        let steps = Steps::new(height, width, shape(&weight)[3], stride);
+        let w = weight.storage::<f32>();
+        let mut by_x = vec![0.0; x.storage::<f32>().len()];
+        let mut by_weight = vec![0.0; batch * w.len()];
+        by_weight
+            .par_chunks_exact_mut(steps.taps())
+            .zip(by_x.par_chunks_exact_mut(steps.area()))
+            .zip(x.storage::<f32>().par_chunks_exact(steps.area()))
+            .zip(
+                gradient
+                    .storage::<f32>()
+                    .par_chunks_exact(steps.positions()),
+            )
+            .enumerate()
+            .for_each_init(
+                Room::default,
+                |room, (plane, (((by_weight, by_x), x), g))| {
+                    let kernel = &w[plane % channels * steps.taps()..][..steps.taps()];
+                    steps.convolve_backward([x, kernel, g], room, by_x, by_weight);
+                },
+            );
+        let by_bias = channel_sums(gradient.storage(), channels, steps.positions());
+        (
+            tensor(by_x, shape(&x)),
             tensor(sum_of_samples(by_weight, w.len()), shape(&weight)),
             vector(by_bias),
         )

@@ -7,6 +7,7 @@
 mod adamw;
 mod autodiff;
 mod cpu;
+mod depthwise;
 pub(crate) mod elementary;
 mod groups;
 mod matrix;
@@ -90,6 +91,31 @@ pub trait Kernels: Backend {
         let by_x = wants_x.then(|| {
             Self::conv2d_x_backward(x.clone(), weight.clone(), gradient.clone(), options())
         });
+        let by_weight =
+            Self::conv2d_weight_backward(x, weight.clone(), gradient.clone(), options());
+        (by_x, by_weight, bias_gradient::<Self>(gradient))
+    }
+
+    /// [`Kernels::convolution`] of every channel by itself, with a kernel `[channels, 1, k, k]`.
+    fn depthwise(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        stride: usize,
+    ) -> FloatTensor<Self> {
+        let options = depthwise_options::<Self>(&weight, stride);
+        Self::conv2d(x, weight, Some(bias), options)
+    }
+
+    /// Gradients of [`Kernels::depthwise`] by x, weight and bias.
+    fn depthwise_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        stride: usize,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let options = || depthwise_options::<Self>(&weight, stride);
+        let by_x = Self::conv2d_x_backward(x.clone(), weight.clone(), gradient.clone(), options());
         let by_weight =
             Self::conv2d_weight_backward(x, weight.clone(), gradient.clone(), options());
         (by_x, by_weight, bias_gradient::<Self>(gradient))
@@ -281,6 +307,11 @@ pub fn upconvolution_padding(kernel: usize) -> (usize, usize) {
 
 fn options(kernel: usize, stride: usize) -> ConvOptions<2> {
     ConvOptions::new([stride; 2], [kernel / 2; 2], [1; 2], 1)
+}
+
+fn depthwise_options<B: Backend>(weight: &FloatTensor<B>, stride: usize) -> ConvOptions<2> {
+    let [channels, _, kernel, _] = tensor::<B, 4>(weight.clone()).dims();
+    ConvOptions::new([stride; 2], [kernel / 2; 2], [1; 2], channels)
 }
 
 fn up_options(kernel: usize) -> ConvTransposeOptions<2> {

@@ -107,6 +107,7 @@ fn moved(operation: &Operation, offsets: Offsets) -> Operation {
     };
     match operation {
         Operation::Convolution(c) => Operation::Convolution(convolution(c)),
+        Operation::Depthwise(c) => Operation::Depthwise(convolution(c)),
         Operation::Upconvolution(c) => Operation::Upconvolution(convolution(c)),
         Operation::BatchNorm { scale, mean } => Operation::BatchNorm {
             scale: scale + offsets.vectors,

@@ -17,7 +17,7 @@ pub enum Init {
 /// A 2-D convolution, square kernel, zero padding of `kernel / 2`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Convolution {
-    /// Channels in.
+    /// Channels that an output channel sees: all channels in, or one where every channel is convolved by itself.
     pub input: usize,
     /// Channels out.
     pub output: usize,
@@ -38,6 +38,8 @@ pub enum Operation {
     Input,
     /// A convolution.
     Convolution(Convolution),
+    /// A convolution of every channel by itself; kernels are `[channels, 1, k, k]`.
+    Depthwise(Convolution),
     /// The transposed convolution that doubles height and width: stride 2; kernel 2 (padding 0), 3 (padding 1,
     /// output padding 1) or 4 (padding 1).
     Upconvolution(Convolution),
@@ -112,7 +114,7 @@ pub enum Fill {
 pub struct Graph {
     /// Operations; every input of a node stands before it.
     pub nodes: Vec<Node>,
-    /// Convolution kernels: `[out, in, k, k]`, or `[in, out, k, k]` for transposed convolutions.
+    /// Convolution kernels: `[out, in, k, k]` (`in` is 1 for convolutions of every channel by itself), or `[in, out, k, k]` for transposed convolutions.
     pub kernels: Vec<Parameter<4>>,
     /// Biases, scales, shifts, slopes.
     pub vectors: Vec<Parameter<1>>,
@@ -166,7 +168,9 @@ impl Graph {
             .map(|node| {
                 let pixels = (width / node.reduction) * (height / node.reduction);
                 match &node.operation {
-                    Operation::Convolution(c) => c.input * c.output * c.kernel.pow(2) * pixels,
+                    Operation::Convolution(c) | Operation::Depthwise(c) => {
+                        c.input * c.output * c.kernel.pow(2) * pixels
+                    }
                     // Every pixel of the input, a quarter of those of the output, meets every tap.
                     Operation::Upconvolution(c) => {
                         c.input * c.output * c.kernel.pow(2) * pixels / 4
@@ -230,23 +234,52 @@ impl Graph {
         init: Init,
     ) -> Value {
         let channels = self.nodes[input].channels;
-        let (weight, bias) = Self::fills(init, channels * kernel * kernel);
+        let convolution = self.filters(name, channels, output, kernel, stride, init);
+        let reduction = self.nodes[input].reduction * stride;
+        let operation = Operation::Convolution(convolution);
+        self.push(operation, vec![input], output, reduction)
+    }
+
+    /// Kernels `[output, input, kernel, kernel]` and biases of a convolution.
+    fn filters(
+        &mut self,
+        name: &str,
+        input: usize,
+        output: usize,
+        kernel: usize,
+        stride: usize,
+        init: Init,
+    ) -> Convolution {
+        let (weight, bias) = Self::fills(init, input * kernel * kernel);
         self.kernels.push(Parameter {
             name: format!("{name}.weight"),
-            shape: [output, channels, kernel, kernel],
+            shape: [output, input, kernel, kernel],
             fill: weight,
         });
-        let bias = self.vector(format!("{name}.bias"), output, bias);
-        let operation = Operation::Convolution(Convolution {
-            input: channels,
+        Convolution {
+            input,
             output,
             kernel,
             stride,
             weight: self.kernels.len() - 1,
-            bias,
-        });
+            bias: self.vector(format!("{name}.bias"), output, bias),
+        }
+    }
+
+    /// A convolution of every channel by itself, with bias; `name` is that of the layer.
+    pub fn depthwise(
+        &mut self,
+        name: &str,
+        input: Value,
+        kernel: usize,
+        stride: usize,
+        init: Init,
+    ) -> Value {
+        let channels = self.nodes[input].channels;
+        let convolution = self.filters(name, 1, channels, kernel, stride, init);
         let reduction = self.nodes[input].reduction * stride;
-        self.push(operation, vec![input], output, reduction)
+        let operation = Operation::Depthwise(convolution);
+        self.push(operation, vec![input], channels, reduction)
     }
 
     /// A transposed convolution with bias that doubles height and width.

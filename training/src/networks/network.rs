@@ -216,6 +216,7 @@ impl<B: Kernels> Network<B> {
             let result = match &node.operation {
                 Operation::Input => images.take().expect("a graph has one input"),
                 Operation::Convolution(c) => self.convolution(c, operand()),
+                Operation::Depthwise(c) => self.depthwise(c, operand()),
                 Operation::Upconvolution(c) => self.upconvolution(c, operand()),
                 Operation::BatchNorm { scale, mean } => {
                     self.batch_norm(operand(), *scale, *mean, training)
@@ -250,6 +251,12 @@ impl<B: Kernels> Network<B> {
         let (weight, bias) = (self.kernels[c.weight].val(), self.vectors[c.bias].val());
         let (x, weight, bias) = (primitive(x), primitive(weight), primitive(bias));
         tensor(B::convolution(x, weight, bias, c.stride))
+    }
+
+    fn depthwise(&self, c: &Convolution, x: Tensor<B, 4>) -> Tensor<B, 4> {
+        let (weight, bias) = (self.kernels[c.weight].val(), self.vectors[c.bias].val());
+        let (x, weight, bias) = (primitive(x), primitive(weight), primitive(bias));
+        tensor(B::depthwise(x, weight, bias, c.stride))
     }
 
     fn upconvolution(&self, c: &Convolution, x: Tensor<B, 4>) -> Tensor<B, 4> {
