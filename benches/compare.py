@@ -38,6 +38,7 @@ CANDIDATES = (
     "lean-medium-norm",
     "lean-fine-norm",
     "lean-tiny-norm",
+    "efficient-lite0",
     "unet-8",
     "unet-16",
     "unet-32",

@@ -14,12 +14,13 @@ use rand_chacha::ChaCha8Rng;
 
 const SIDE: usize = 256;
 
-const CANDIDATES: [&str; 9] = [
+const CANDIDATES: [&str; 10] = [
     "lean-small",
     "lean-small-norm",
     "lean-medium-norm",
     "lean-fine-norm",
     "lean-tiny-norm",
+    "efficient-lite0",
     "unet-8",
     "unet-16",
     "unet-32",

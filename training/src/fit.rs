@@ -22,7 +22,7 @@ use crate::checkpoint::{Checkpoint, Checkpoints, Epoch};
 use crate::files::write_atomically;
 use crate::kernels::Kernels;
 use crate::loss::Losses;
-use crate::networks::{Network, Weights, fresh_weights};
+use crate::networks::{Network, Weights};
 use crate::optimise::{AdamW, clip_global_norm};
 use crate::recipe::Recipe;
 
@@ -177,9 +177,8 @@ impl<'a, B: AutodiffBackend<InnerBackend: Kernels + Transforms> + Kernels + Loss
         let graph = recipe.network.graph(recipe.dropout);
         let optimiser = AdamW::new(recipe.weight_decay as f32).init::<B, Network<B>>();
         let Some(checkpoint) = left else {
-            let weights = start.unwrap_or_else(|| {
-                fresh_weights(&graph, &mut ChaCha8Rng::seed_from_u64(recipe.seed))
-            });
+            let weights =
+                start.unwrap_or_else(|| recipe.network.first_weights(&graph, recipe.seed));
             let network = Network::<B>::new(graph, weights.clone(), device)?;
             return Ok(Self {
                 recipe,

@@ -4,11 +4,16 @@ use std::fmt;
 use std::str::FromStr;
 
 use glioseg_shared::imaging::grid::Fit;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::augment::Augmentation;
 use crate::loss::Loss;
-use crate::networks::{Graph, Lean, attention_unet, unet};
+use crate::networks::{
+    Graph, Lean, Weights, attention_unet, efficient_lite0, efficient_lite0_encoder, fresh_weights,
+    unet,
+};
 use crate::optimise::Schedule;
 
 /// A training run: two runs with equal recipes on equal data, on the CPU of the same machine, give the same weights.
@@ -64,6 +69,8 @@ pub enum Architecture {
     AttentionUnet(usize),
     /// A lean network.
     Lean(LeanSize),
+    /// A U-Net on EfficientNet-Lite0, whose encoder begins with weights that ImageNet gave it.
+    EfficientLite0,
 }
 
 /// The lean networks on offer.
@@ -94,6 +101,9 @@ const LEAN_SIZES: [(LeanSize, &str); 7] = [
     (LeanSize::FineNorm, "lean-fine-norm"),
     (LeanSize::TinyNorm, "lean-tiny-norm"),
 ];
+
+/// Name of [`Architecture::EfficientLite0`].
+const EFFICIENT_LITE0: &str = "efficient-lite0";
 
 impl LeanSize {
     fn lean(self, dropout: f64) -> Lean {
@@ -126,7 +136,19 @@ impl Architecture {
             Self::Unet(filters) => unet(*filters, dropout),
             Self::AttentionUnet(filters) => attention_unet(*filters, dropout),
             Self::Lean(size) => size.lean(dropout).graph(),
+            Self::EfficientLite0 => efficient_lite0(dropout),
         }
+    }
+
+    /// The weights that training begins with where there are no others: drawn by `seed`, but for an encoder that was
+    /// trained before.
+    #[must_use]
+    pub fn first_weights(&self, graph: &Graph, seed: u64) -> Weights {
+        let mut weights = fresh_weights(graph, &mut ChaCha8Rng::seed_from_u64(seed));
+        if *self == Self::EfficientLite0 {
+            weights.extend(efficient_lite0_encoder());
+        }
+        weights
     }
 }
 
@@ -139,6 +161,7 @@ impl fmt::Display for Architecture {
                 let name = LEAN_SIZES.iter().find(|(s, _)| s == size);
                 f.write_str(name.map_or("lean", |(_, name)| name))
             }
+            Self::EfficientLite0 => f.write_str(EFFICIENT_LITE0),
         }
     }
 }
@@ -149,6 +172,9 @@ impl FromStr for Architecture {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if let Some((size, _)) = LEAN_SIZES.iter().find(|(_, name)| *name == text) {
             return Ok(Self::Lean(*size));
+        }
+        if text == EFFICIENT_LITE0 {
+            return Ok(Self::EfficientLite0);
         }
         let filters = |digits: &str| {
             digits
@@ -164,7 +190,7 @@ impl FromStr for Architecture {
         }
         let names: Vec<_> = LEAN_SIZES.iter().map(|(_, name)| *name).collect();
         Err(format!(
-            "unknown network `{text}`: use {}, unet-F or attention-unet-F with F an even number of filters from 2 to 128",
+            "unknown network `{text}`: use {}, {EFFICIENT_LITE0}, unet-F or attention-unet-F with F an even number of filters from 2 to 128",
             names.join(", ")
         ))
     }
@@ -194,6 +220,7 @@ mod tests {
             "attention-unet-32",
             "lean-small",
             "lean-fine-norm",
+            "efficient-lite0",
         ] {
             let network: Architecture = name.parse().expect("a known name");
             assert_eq!(network.to_string(), name);

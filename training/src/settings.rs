@@ -22,7 +22,7 @@ pub enum FitToGrid {
 /// Everything of a [`Recipe`] that a user decides.
 #[derive(Args, Clone, Debug)]
 pub struct Settings {
-    /// Network: lean-small, lean-medium, lean-fine (each also with -norm), lean-tiny-norm, unet-F or attention-unet-F.
+    /// Network: lean-small, lean-medium, lean-fine (each also with -norm), lean-tiny-norm, efficient-lite0 (its encoder begins with weights from ImageNet), unet-F or attention-unet-F.
     #[arg(long, default_value = "lean-medium-norm")]
     pub network: Architecture,
     /// Dropout rate.

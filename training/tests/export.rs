@@ -40,6 +40,7 @@ fn networks() -> Vec<(&'static str, Graph)> {
         ("lean", lean(false)),
         ("lean_norm", lean(true)),
         ("norms", norms()),
+        ("separable", separable()),
         ("mirrored", scaled(mirrored(&lean(true)), 0.7)),
         ("ensemble", ensemble(&members()).0),
     ]
@@ -86,6 +87,25 @@ fn norms() -> Graph {
     x = graph.convolution("head", x, 1, 1, 1, Init::Torch);
     x = graph.batch_norm("head.norm", x);
     graph.dropout(0.5, x);
+    graph
+}
+
+/// Convolutions of every channel by itself, of both kernels and strides that networks use, one of them not followed by
+/// a normalisation.
+fn separable() -> Graph {
+    let mut graph = Graph::new(3);
+    let mut x = graph.input();
+    for (level, (kernel, stride)) in [(3, 1), (5, 1), (5, 2), (3, 2)].into_iter().enumerate() {
+        let name = |layer: &str| format!("{level}.{layer}");
+        x = graph.convolution(&name("wide"), x, 6, 1, 1, Init::Torch);
+        x = graph.depthwise(&name("depthwise"), x, kernel, stride, Init::Torch);
+        if level > 0 {
+            x = graph.batch_norm_with(&name("norm"), x, 1e-3);
+        }
+        x = graph.relu(x);
+    }
+    x = graph.upconvolution("up", x, 4, 4, Init::Torch);
+    graph.upconvolution("head", x, 1, 4, Init::Torch);
     graph
 }
 

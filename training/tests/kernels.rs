@@ -250,12 +250,13 @@ fn normalised<B: Backend>(
     scale: Tensor<B, 1>,
     shift: Tensor<B, 1>,
     group: Group,
+    epsilon: f64,
 ) -> Tensor<B, 4> {
     let shape = x.dims();
     let [batch, channels, height, width] = shape;
     let [mean, variance] = statistics(x.clone(), group);
     let normal =
-        (x.reshape([batch, channels, height * width]) - mean) / (variance + EPSILON).sqrt();
+        (x.reshape([batch, channels, height * width]) - mean) / (variance + epsilon).sqrt();
     let by_channel = |v: Tensor<B, 1>| v.reshape([1, channels, 1]);
     (normal * by_channel(scale) + by_channel(shift)).reshape(shape)
 }
@@ -263,7 +264,7 @@ fn normalised<B: Backend>(
 #[test]
 fn normalisations_are_what_their_formula_says() {
     for image in IMAGES {
-        for group in [Group::Batch, Group::Instance] {
+        for (group, epsilon) in [(Group::Batch, EPSILON), (Group::Instance, 0.1)] {
             let channels = image[1];
             assert_same(
                 &format!("normalisation by {group:?}"),
@@ -272,14 +273,14 @@ fn normalisations_are_what_their_formula_says() {
                 channels,
                 |x, scale, shift| {
                     let (x, scale, shift) = (primitive(x), primitive(scale), primitive(shift));
-                    tensor(Cpu::normalise(x, scale, shift, group).output)
+                    tensor(Cpu::normalise(x, scale, shift, group, epsilon).output)
                 },
-                |x, scale, shift| normalised(x, scale, shift, group),
+                |x, scale, shift| normalised(x, scale, shift, group, epsilon),
             );
 
             let x = random::<Flex, 4>(1, image) + 20.0;
             let ones = || primitive(Tensor::<Flex, 1>::ones([channels], &Default::default()));
-            let ours = Flex::normalise(primitive(x.clone()), ones(), ones(), group);
+            let ours = Flex::normalise(primitive(x.clone()), ones(), ones(), group, epsilon);
             let [mean, variance] = statistics(x, group);
             for (what, ours, theirs) in [
                 ("mean", ours.mean, mean),
@@ -300,7 +301,13 @@ fn a_constant_image_is_normalised_to_the_shift() {
     for group in [Group::Batch, Group::Instance] {
         let (scale, shift) = (random(2, [2]), random::<Flex, 1>(3, [2]));
         let scale = primitive::<Flex, 1>(scale);
-        let result = Flex::normalise(primitive(x.clone()), scale, primitive(shift.clone()), group);
+        let result = Flex::normalise(
+            primitive(x.clone()),
+            scale,
+            primitive(shift.clone()),
+            group,
+            EPSILON,
+        );
         let shift = values(shift);
         let expected: Vec<f32> = (0..4).flat_map(|plane| [shift[plane % 2]; 25]).collect();
         assert_close(
@@ -405,6 +412,16 @@ fn all_bits(image: [usize; 4]) -> Vec<Vec<u32>> {
         keep(by_w);
         keep(primitive(tensor::<Flex, 1>(by_b).reshape([1, 1, 1, 6])));
     }
+    let w = || primitive(random::<Flex, 4>(2, [channels, 1, 5, 5]));
+    let y = Flex::depthwise(x(), w(), vector(3, channels), 2);
+    let gradient = primitive(random::<Flex, 4>(4, tensor::<Flex, 4>(y.clone()).dims()));
+    let (by_x, by_w, by_b) = Flex::depthwise_backward(x(), w(), gradient, 2);
+    keep(y);
+    keep(by_x);
+    keep(by_w);
+    keep(primitive(
+        tensor::<Flex, 1>(by_b).reshape([1, 1, 1, channels]),
+    ));
     let w = || primitive(random::<Flex, 4>(2, [channels, 6, 3, 3]));
     let y = Flex::upconvolution(x(), w(), vector(3, 6));
     let gradient = primitive(random::<Flex, 4>(4, tensor::<Flex, 4>(y.clone()).dims()));
@@ -414,7 +431,13 @@ fn all_bits(image: [usize; 4]) -> Vec<Vec<u32>> {
     keep(by_w);
     keep(primitive(tensor::<Flex, 1>(by_b).reshape([1, 1, 1, 6])));
     for group in [Group::Batch, Group::Instance] {
-        let normal = Flex::normalise(x(), vector(2, channels), vector(3, channels), group);
+        let normal = Flex::normalise(
+            x(),
+            vector(2, channels),
+            vector(3, channels),
+            group,
+            EPSILON,
+        );
         let gradient = primitive(random::<Flex, 4>(4, image));
         let (mean, variance) = (normal.mean, normal.variance);
         let (by_x, by_scale, by_shift) = Flex::normalise_backward(
@@ -424,6 +447,7 @@ fn all_bits(image: [usize; 4]) -> Vec<Vec<u32>> {
             variance.clone(),
             gradient,
             group,
+            EPSILON,
         );
         keep(normal.output);
         keep(by_x);

@@ -11,8 +11,14 @@ use burn::optim::{GradientsParams, Optimizer};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use glioseg_training::loss::Loss;
-use glioseg_training::networks::{Graph, Network, Weights, attention_unet, unet};
+use glioseg_training::networks::{
+    Graph, Network, Weights, attention_unet, efficient_lite0, efficient_lite0_encoder,
+    fresh_weights, unet,
+};
 use glioseg_training::optimise::{AdamW, clip_global_norm};
+use glioseg_training::recipe::Architecture;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
@@ -127,6 +133,59 @@ fn train(name: &str, graph: Graph, norm_tolerance: f64) -> Network<Flex> {
         );
     }
     network.valid()
+}
+
+/// Every parameter of the decoder of the golden of `efficient-lite0`.
+fn formula(values: &mut [f32]) {
+    for (index, value) in values.iter_mut().enumerate() {
+        *value = ((index + 1) as f64).sin() as f32 / 20.0;
+    }
+}
+
+/// Made by `goldens/efficient/make_goldens.py` from the published weights with layers of PyTorch.
+#[test]
+fn the_encoder_gives_what_the_published_one_gives() {
+    const HEIGHT: usize = 64;
+    const WIDTH: usize = 96;
+    let network = Architecture::EfficientLite0;
+    let graph = network.graph(0.1);
+    let mut weights = network.first_weights(&graph, 0);
+    for (name, values) in &mut weights {
+        let in_encoder = name.starts_with('_');
+        let scale = name.ends_with(".norm.weight");
+        if !(in_encoder || scale || name.contains(".running_")) {
+            formula(values);
+        }
+    }
+    let device = Default::default();
+    let network = Network::<Flex>::new(graph, weights, &device).unwrap();
+    let values: Vec<f32> = (1..=3 * HEIGHT * WIDTH)
+        .map(|index| ((0.7 * index as f64).sin() as f32 + 1.0) / 2.0)
+        .collect();
+    let image = TensorData::new(values, [1, 3, HEIGHT, WIDTH]);
+    let ours = plain(network.forward(Tensor::from_data(image, &device)));
+    let golden = goldens().with_file_name("efficient");
+    let golden = Tensors(fs::read(golden.join("output.safetensors")).unwrap());
+    let theirs = plain(golden.tensor::<Flex>("output"));
+    let worst = worst(&ours, &theirs);
+    assert!(worst <= OUTPUT, "off by {worst}");
+}
+
+#[test]
+fn an_encoder_trained_before_is_whole_and_fits() {
+    let graph = efficient_lite0(0.0);
+    let fresh = fresh_weights(&graph, &mut ChaCha8Rng::seed_from_u64(1));
+    let encoder = efficient_lite0_encoder();
+    for (name, values) in &fresh {
+        let Some(trained) = encoder.get(name) else {
+            // A bias before a normalisation does nothing.
+            let bias = name.starts_with('_') && name.ends_with("_conv.bias");
+            assert!(bias || !name.starts_with('_'), "{name} is missing");
+            continue;
+        };
+        assert_eq!(trained.len(), values.len(), "{name}");
+    }
+    assert!(encoder.keys().all(|name| fresh.contains_key(name)));
 }
 
 #[test]

@@ -153,20 +153,32 @@ impl<'a> Encoder<'a> {
                 attributes.push(integers("output_padding", &[extra; 2]));
                 ("ConvTranspose", parameters, attributes)
             }
-            Operation::BatchNorm { scale, mean } => {
+            Operation::BatchNorm {
+                scale,
+                mean,
+                epsilon,
+            } => {
                 let parameters = [
                     self.vector(&graph.vectors[*scale])?,
                     self.vector(&graph.vectors[*scale + 1])?,
                     self.vector(&graph.statistics[*mean])?,
                     self.vector(&graph.statistics[*mean + 1])?,
                 ];
-                ("BatchNormalization", parameters.to_vec(), epsilon())
+                (
+                    "BatchNormalization",
+                    parameters.to_vec(),
+                    vec![epsilon_of(*epsilon)],
+                )
             }
             Operation::InstanceNorm => {
                 let channels = node.channels;
                 let scale = self.initializer(&format!("ones.{channels}"), vec![1.0; channels]);
                 let shift = self.initializer(&format!("zeros.{channels}"), vec![0.0; channels]);
-                ("InstanceNormalization", vec![scale, shift], epsilon())
+                (
+                    "InstanceNormalization",
+                    vec![scale, shift],
+                    vec![epsilon_of(EPSILON)],
+                )
             }
             Operation::PRelu(slope) => {
                 let parameter = &graph.vectors[*slope];
@@ -325,11 +337,11 @@ fn convolution_attributes(convolution: &Convolution, padding: usize) -> Vec<Attr
     ]
 }
 
-fn epsilon() -> Vec<AttributeProto> {
-    vec![AttributeProto {
-        f: EPSILON as f32,
+fn epsilon_of(epsilon: f64) -> AttributeProto {
+    AttributeProto {
+        f: epsilon as f32,
         ..attribute("epsilon", AttributeType::Float)
-    }]
+    }
 }
 
 fn integer(name: &str, value: i64) -> AttributeProto {

@@ -3,7 +3,6 @@
 //! At inference it is y = (x - mean) * scale / sqrt(variance + epsilon) + shift, one affine map a channel, which a
 //! convolution can take over: its kernel times the factor, its bias mapped.
 
-use crate::kernels::EPSILON;
 use crate::networks::graph::{Convolution, Graph, Operation};
 use crate::networks::{Weights, WeightsError};
 
@@ -14,6 +13,7 @@ use super::values;
 pub(super) struct Folded {
     scale: usize,
     mean: usize,
+    epsilon: f64,
 }
 
 /// For every node the batch normalisation that folds into it; only convolutions that feed nothing else have one.
@@ -24,7 +24,12 @@ pub(super) fn foldable(graph: &Graph) -> Vec<Option<Folded>> {
     }
     let mut folded = vec![None; graph.nodes.len()];
     for node in &graph.nodes {
-        let Operation::BatchNorm { scale, mean } = node.operation else {
+        let Operation::BatchNorm {
+            scale,
+            mean,
+            epsilon,
+        } = node.operation
+        else {
             continue;
         };
         let input = node.inputs[0];
@@ -33,7 +38,11 @@ pub(super) fn foldable(graph: &Graph) -> Vec<Option<Folded>> {
             Operation::Convolution(_) | Operation::Depthwise(_) | Operation::Upconvolution(_)
         );
         if convolves && uses[input] == 1 {
-            folded[input] = Some(Folded { scale, mean });
+            folded[input] = Some(Folded {
+                scale,
+                mean,
+                epsilon,
+            });
         }
     }
     folded
@@ -83,7 +92,7 @@ pub(super) fn factors(
     Ok(scale
         .iter()
         .zip(variance)
-        .map(|(&scale, &variance)| f64::from(scale) / (f64::from(variance) + EPSILON).sqrt())
+        .map(|(&scale, &variance)| f64::from(scale) / (f64::from(variance) + folded.epsilon).sqrt())
         .collect())
 }
 

@@ -69,9 +69,10 @@ impl<B: Kernels, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
         scale: FloatTensor<Self>,
         shift: FloatTensor<Self>,
         group: Group,
+        epsilon: f64,
     ) -> Normalised<FloatTensor<Self>> {
         let (px, pscale) = (x.primitive.clone(), scale.primitive.clone());
-        let result = B::normalise(px.clone(), pscale.clone(), shift.primitive, group);
+        let result = B::normalise(px.clone(), pscale.clone(), shift.primitive, group, epsilon);
         let (mean, variance) = (result.mean, result.variance);
         let output = match NormaliseBackward
             .prepare::<C>([x.node, scale.node, shift.node])
@@ -79,7 +80,7 @@ impl<B: Kernels, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
             .stateful()
         {
             OpsKind::Tracked(prep) => prep.finish(
-                (px, pscale, mean.clone(), variance.clone(), group),
+                (px, pscale, mean.clone(), variance.clone(), group, epsilon),
                 result.output,
             ),
             OpsKind::UnTracked(prep) => prep.finish(result.output),
@@ -202,13 +203,14 @@ impl<B: Kernels> Backward<B, 3> for NormaliseBackward {
         FloatTensor<B>,
         FloatTensor<B>,
         Group,
+        f64,
     );
 
     fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = gradients.consume::<B>(&ops.node);
-        let (x, scale, mean, variance, group) = ops.state;
+        let (x, scale, mean, variance, group, epsilon) = ops.state;
         let (by_x, by_scale, by_shift) =
-            B::normalise_backward(x, scale, mean, variance, gradient, group);
+            B::normalise_backward(x, scale, mean, variance, gradient, group, epsilon);
         for (node, gradient) in ops.parents.into_iter().zip([by_x, by_scale, by_shift]) {
             if let Some(node) = node {
                 gradients.register::<B>(node.id, gradient);

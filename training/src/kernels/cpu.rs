@@ -8,7 +8,7 @@ use burn::tensor::ops::FloatTensor;
 use rayon::prelude::*;
 
 use super::depthwise::{Room, Steps};
-use super::groups::{inverse, place, pooled};
+use super::groups::{self, inverse, place, pooled};
 use super::matrix::{Matrix, add_product};
 use super::patches::Walk;
 use super::sums::{sum, sum_of_pairs};
@@ -232,7 +232,13 @@ impl Kernels for Flex {
         )
     }
 
-    fn normalise(x: Flat, scale: Flat, shift: Flat, group: Group) -> Normalised<Flat> {
+    fn normalise(
+        x: Flat,
+        scale: Flat,
+        shift: Flat,
+        group: Group,
+        epsilon: f64,
+    ) -> Normalised<Flat> {
         let (x, scale, shift) = (
             x.to_contiguous(),
             scale.to_contiguous(),
@@ -259,11 +265,9 @@ impl Kernels for Flex {
             .for_each(|(plane, (to, from))| {
                 let (channel, statistic) = place(plane, channels, group);
                 let centre = mean[statistic];
-                let factor = scale[channel] * inverse(variance[statistic]);
+                let factor = scale[channel] * inverse(variance[statistic], epsilon);
                 let shift = shift[channel];
-                for (to, &from) in to.iter_mut().zip(from) {
-                    *to = (from - centre) * factor + shift;
-                }
+                groups::normalise(from, centre, factor, shift, to);
             });
         let groups = mean.len() / channels;
         Normalised {
@@ -280,6 +284,7 @@ impl Kernels for Flex {
         variance: Flat,
         gradient: Flat,
         group: Group,
+        epsilon: f64,
     ) -> (Flat, Flat, Flat) {
         let (x, gradient) = (x.to_contiguous(), gradient.to_contiguous());
         let (scale, mean, variance) = (
@@ -299,7 +304,7 @@ impl Kernels for Flex {
             .enumerate()
             .map(|(plane, (x, g))| {
                 let (_, statistic) = place(plane, channels, group);
-                let (centre, inverse) = (mean[statistic], inverse(variance[statistic]));
+                let (centre, inverse) = (mean[statistic], inverse(variance[statistic], epsilon));
                 let along = sum_of_pairs(x, g, |x, g| (x - centre) * g);
                 [sum(g, |v| v), along * f64::from(inverse)]
             })
@@ -325,13 +330,10 @@ impl Kernels for Flex {
             .enumerate()
             .for_each(|(plane, ((to, x), g))| {
                 let (channel, statistic) = place(plane, channels, group);
-                let (centre, inverse) = (mean[statistic], inverse(variance[statistic]));
+                let (centre, inverse) = (mean[statistic], inverse(variance[statistic], epsilon));
                 let [plain, along] = grouped[statistic].map(|s| (s / count) as f32);
                 let factor = scale[channel] * inverse;
-                let along = along * inverse;
-                for ((to, &x), &g) in to.iter_mut().zip(x).zip(g) {
-                    *to = factor * (g - plain - (x - centre) * along);
-                }
+                groups::normalise_backward([x, g], centre, factor, [plain, along * inverse], to);
             });
         (
             tensor(by_x, [batch, channels, height, width]),

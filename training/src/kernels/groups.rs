@@ -1,6 +1,8 @@
 //! Which statistics the planes of a batch share in, and how they make them up.
 
-use super::{EPSILON, Group};
+use multiversion::multiversion;
+
+use super::Group;
 
 /// Channel of a plane, and the position of the statistics that it shares in.
 pub(super) fn place(plane: usize, channels: usize, group: Group) -> (usize, usize) {
@@ -12,8 +14,8 @@ pub(super) fn place(plane: usize, channels: usize, group: Group) -> (usize, usiz
 }
 
 /// One over the deviation that a normalisation divides by.
-pub(super) fn inverse(variance: f32) -> f32 {
-    (1.0 / (f64::from(variance) + EPSILON).sqrt()) as f32
+pub(super) fn inverse(variance: f32, epsilon: f64) -> f32 {
+    (1.0 / (f64::from(variance) + epsilon).sqrt()) as f32
 }
 
 /// Means and variances of the groups from those of their planes, all of one size (Chan et al. 1979).
@@ -29,5 +31,28 @@ pub(super) fn pooled(planes: &[[f64; 2]], channels: usize, group: Group) -> (Vec
                 (mean as f32, variance as f32)
             })
             .unzip(),
+    }
+}
+
+/// What a plane becomes: `(from - centre) * factor + shift`.
+#[multiversion(targets("x86_64+avx2"))]
+pub(super) fn normalise(from: &[f32], centre: f32, factor: f32, shift: f32, to: &mut [f32]) {
+    for (to, &from) in to.iter_mut().zip(from) {
+        *to = (from - centre) * factor + shift;
+    }
+}
+
+/// The gradient of [`normalise`] by the plane `x` whose group has these means, of the gradient and of the gradient times
+/// what x becomes.
+#[multiversion(targets("x86_64+avx2"))]
+pub(super) fn normalise_backward(
+    [x, gradient]: [&[f32]; 2],
+    centre: f32,
+    factor: f32,
+    [plain, along]: [f32; 2],
+    to: &mut [f32],
+) {
+    for ((to, &x), &g) in to.iter_mut().zip(x).zip(gradient) {
+        *to = factor * (g - plain - (x - centre) * along);
     }
 }

@@ -20,7 +20,8 @@ use burn::tensor::backend::Backend;
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions, FloatTensor};
 use burn::tensor::{Tensor, TensorPrimitive};
 
-/// Added to variances before the square root: PyTorch's default for batch and instance normalisation.
+/// Added to variances before the square root where nothing else is said: PyTorch's default for batch and instance
+/// normalisation.
 pub const EPSILON: f64 = 1e-5;
 
 /// Which values share a mean and a variance.
@@ -35,7 +36,7 @@ pub enum Group {
 /// What a normalisation gives.
 #[derive(Clone, Debug)]
 pub struct Normalised<T> {
-    /// `(x - mean) / sqrt(variance + EPSILON) * scale + shift`, in the shape of x.
+    /// `(x - mean) / sqrt(variance + epsilon) * scale + shift`, in the shape of x.
     pub output: T,
     /// Mean by group.
     pub mean: T,
@@ -150,6 +151,7 @@ pub trait Kernels: Backend {
         scale: FloatTensor<Self>,
         shift: FloatTensor<Self>,
         group: Group,
+        epsilon: f64,
     ) -> Normalised<FloatTensor<Self>> {
         let (x, shape) = planes::<Self>(x);
         let mean = group_mean(x.clone(), group);
@@ -158,7 +160,7 @@ pub trait Kernels: Backend {
         let scale = by_channel::<Self>(scale);
         let factor = variance
             .clone()
-            .add_scalar(EPSILON)
+            .add_scalar(epsilon)
             .sqrt()
             .recip()
             .mul(scale);
@@ -178,11 +180,12 @@ pub trait Kernels: Backend {
         variance: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         group: Group,
+        epsilon: f64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let (x, shape) = planes::<Self>(x);
         let (gradient, _) = planes::<Self>(gradient);
         let inverse = tensor::<Self, 3>(variance)
-            .add_scalar(EPSILON)
+            .add_scalar(epsilon)
             .sqrt()
             .recip();
         let normal = x.sub(tensor(mean)).mul(inverse.clone());

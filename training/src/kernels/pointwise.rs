@@ -2,6 +2,7 @@
 //!
 //! Pieces have a fixed size, so that the order of a sum does not depend on the number of threads.
 
+use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::sums::sum_of_pairs;
@@ -14,12 +15,15 @@ pub(super) fn rectify(x: &[f32], slope: f32) -> Vec<f32> {
     let mut y = vec![0.0; x.len()];
     y.par_chunks_mut(PIECE)
         .zip(x.par_chunks(PIECE))
-        .for_each(|(y, x)| {
-            for (y, &x) in y.iter_mut().zip(x) {
-                *y = factor(x, slope) * x;
-            }
-        });
+        .for_each(|(y, x)| rectify_piece(x, slope, y));
     y
+}
+
+#[multiversion(targets("x86_64+avx2"))]
+fn rectify_piece(x: &[f32], slope: f32, y: &mut [f32]) {
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = factor(x, slope) * x;
+    }
 }
 
 /// What [`rectify`] multiplies x by.
@@ -35,13 +39,18 @@ pub(super) fn rectify_backward(x: &[f32], slope: f32, gradient: &mut [f32]) -> f
         .zip(x.par_chunks(PIECE))
         .map(|(gradient, x)| {
             let by_slope = sum_of_pairs(x, gradient, |x, g| x.min(0.0) * g);
-            for (g, &x) in gradient.iter_mut().zip(x) {
-                *g *= factor(x, slope);
-            }
+            rectify_piece_backward(x, slope, gradient);
             by_slope
         })
         .collect();
     by_slope.iter().sum::<f64>() as f32
+}
+
+#[multiversion(targets("x86_64+avx2"))]
+fn rectify_piece_backward(x: &[f32], slope: f32, gradient: &mut [f32]) {
+    for (g, &x) in gradient.iter_mut().zip(x) {
+        *g *= factor(x, slope);
+    }
 }
 
 /// The values of each sample of `a`, then those of the same sample of `b`; a sample has `each` values in either.

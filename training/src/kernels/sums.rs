@@ -1,5 +1,7 @@
 //! Sums of many values in single precision whose error stays small and whose order does not depend on threads.
 
+use multiversion::multiversion;
+
 /// Lanes that a sum is spread over, so that the compiler can add them side by side.
 const LANES: usize = 16;
 /// Values that are added up in single precision before they join the total.
@@ -11,6 +13,7 @@ pub(super) fn sum(values: &[f32], term: impl Fn(f32) -> f32) -> f64 {
 }
 
 /// Sum of a term of every value and its partner.
+#[multiversion(targets("x86_64+avx2"))]
 pub(super) fn sum_of_pairs(x: &[f32], y: &[f32], term: impl Fn(f32, f32) -> f32) -> f64 {
     let mut total = 0.0;
     for (x, y) in x.chunks(RUN).zip(y.chunks(RUN)) {

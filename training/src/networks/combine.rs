@@ -109,9 +109,14 @@ fn moved(operation: &Operation, offsets: Offsets) -> Operation {
         Operation::Convolution(c) => Operation::Convolution(convolution(c)),
         Operation::Depthwise(c) => Operation::Depthwise(convolution(c)),
         Operation::Upconvolution(c) => Operation::Upconvolution(convolution(c)),
-        Operation::BatchNorm { scale, mean } => Operation::BatchNorm {
+        Operation::BatchNorm {
+            scale,
+            mean,
+            epsilon,
+        } => Operation::BatchNorm {
             scale: scale + offsets.vectors,
             mean: mean + offsets.statistics,
+            epsilon: *epsilon,
         },
         Operation::PRelu(slope) => Operation::PRelu(slope + offsets.vectors),
         Operation::Input

@@ -1,5 +1,7 @@
 //! A network as a list of operations: written once, run by burn, exported to ONNX and counted from the same list.
 
+use crate::kernels::EPSILON;
+
 /// Index of a value: the output of the node at that position.
 pub type Value = usize;
 
@@ -49,6 +51,8 @@ pub enum Operation {
         scale: usize,
         /// Position of the running mean among [`Graph::statistics`]; the running variance follows it.
         mean: usize,
+        /// Added to variances before the square root.
+        epsilon: f64,
     },
     /// Instance normalisation without learned parameters.
     InstanceNorm,
@@ -314,6 +318,11 @@ impl Graph {
 
     /// Batch normalisation; `name` is that of the layer.
     pub fn batch_norm(&mut self, name: &str, input: Value) -> Value {
+        self.batch_norm_with(name, input, EPSILON)
+    }
+
+    /// Batch normalisation with `epsilon` added to variances; `name` is that of the layer.
+    pub fn batch_norm_with(&mut self, name: &str, input: Value, epsilon: f64) -> Value {
         let channels = self.nodes[input].channels;
         let scale = self.vector(format!("{name}.weight"), channels, Fill::Constant(1.0));
         self.vector(format!("{name}.bias"), channels, Fill::Constant(0.0));
@@ -325,7 +334,12 @@ impl Graph {
             });
         }
         let mean = self.statistics.len() - 2;
-        self.same(Operation::BatchNorm { scale, mean }, input)
+        let operation = Operation::BatchNorm {
+            scale,
+            mean,
+            epsilon,
+        };
+        self.same(operation, input)
     }
 
     /// Instance normalisation.

@@ -4,6 +4,7 @@
 //! convolution, which runs before the enlargement; every normalisation is a batch normalisation and folds away.
 
 use super::graph::{Graph, Init, Value};
+use super::residual::{convolution, residual_block};
 
 /// What a lean network is made of.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,10 +30,23 @@ impl Lean {
         let mut skips = Vec::with_capacity(self.widths.len());
         let mut x = image;
         for (level, (&width, &blocks)) in self.widths.iter().zip(&self.encoder_blocks).enumerate() {
-            x = self.convolution(&mut graph, &format!("down{level}"), x, width, 2, Init::He);
+            x = convolution(
+                &mut graph,
+                &format!("down{level}"),
+                x,
+                width,
+                2,
+                Init::He,
+                self.batch_norm,
+            );
             x = graph.relu(x);
             for block in 0..blocks {
-                x = self.residual_block(&mut graph, &format!("encoder{level}.{block}"), x);
+                x = residual_block(
+                    &mut graph,
+                    &format!("encoder{level}.{block}"),
+                    x,
+                    self.batch_norm,
+                );
             }
             skips.push(x);
         }
@@ -43,46 +57,19 @@ impl Lean {
             x = graph.repeat(x);
             x = graph.add(x, skips[level]);
             for block in 0..self.decoder_blocks[level] {
-                x = self.residual_block(&mut graph, &format!("decoder{level}.{block}"), x);
+                x = residual_block(
+                    &mut graph,
+                    &format!("decoder{level}.{block}"),
+                    x,
+                    self.batch_norm,
+                );
             }
         }
         graph.upconvolution("head", x, 1, 4, Init::Torch);
         graph
     }
 
-    fn convolution(
-        &self,
-        graph: &mut Graph,
-        name: &str,
-        input: Value,
-        output: usize,
-        stride: usize,
-        init: Init,
-    ) -> Value {
-        let x = graph.convolution(name, input, output, 3, stride, init);
-        if self.batch_norm {
-            graph.batch_norm(&format!("{name}.norm"), x)
-        } else {
-            x
-        }
-    }
-
     fn convolution_1x1(&self, graph: &mut Graph, name: &str, input: Value, output: usize) -> Value {
         graph.convolution(name, input, output, 1, 1, Init::Torch)
-    }
-
-    fn residual_block(&self, graph: &mut Graph, name: &str, input: Value) -> Value {
-        let width = graph.nodes[input].channels;
-        let x = self.convolution(graph, &format!("{name}.0"), input, width, 1, Init::He);
-        let x = graph.relu(x);
-        // Without normalisation the branch must start at zero, or activations grow with depth (Zhang et al. 2019, "Fixup").
-        let last = if self.batch_norm {
-            Init::He
-        } else {
-            Init::Zero
-        };
-        let x = self.convolution(graph, &format!("{name}.1"), x, width, 1, last);
-        let x = graph.add(x, input);
-        graph.relu(x)
     }
 }

@@ -218,9 +218,11 @@ impl<B: Kernels> Network<B> {
                 Operation::Convolution(c) => self.convolution(c, operand()),
                 Operation::Depthwise(c) => self.depthwise(c, operand()),
                 Operation::Upconvolution(c) => self.upconvolution(c, operand()),
-                Operation::BatchNorm { scale, mean } => {
-                    self.batch_norm(operand(), *scale, *mean, training)
-                }
+                Operation::BatchNorm {
+                    scale,
+                    mean,
+                    epsilon,
+                } => self.batch_norm(operand(), [*scale, *mean], *epsilon, training),
                 Operation::InstanceNorm => instance_norm(operand()),
                 Operation::PRelu(slope) => {
                     let slope = primitive(self.vectors[*slope].val());
@@ -271,15 +273,15 @@ impl<B: Kernels> Network<B> {
     fn batch_norm(
         &self,
         x: Tensor<B, 4>,
-        scale: usize,
-        mean: usize,
+        [scale, mean]: [usize; 2],
+        epsilon: f64,
         training: bool,
     ) -> Tensor<B, 4> {
         let [batch, channels, height, width] = x.dims();
         let (gamma, beta) = (self.vectors[scale].val(), self.vectors[scale + 1].val());
         let (running_mean, running_variance) = (&self.statistics[mean], &self.statistics[mean + 1]);
         if !training {
-            let deviation = running_variance.value().add_scalar(EPSILON).sqrt();
+            let deviation = running_variance.value().add_scalar(epsilon).sqrt();
             let factor = gamma.div(deviation);
             let shift = beta.sub(running_mean.value().mul(factor.clone()));
             let by_channel = |v: Tensor<B, 1>| v.reshape([1, channels, 1, 1]);
@@ -290,6 +292,7 @@ impl<B: Kernels> Network<B> {
             primitive(gamma),
             primitive(beta),
             Group::Batch,
+            epsilon,
         );
         let count = (batch * height * width) as f64;
         // PyTorch normalises by the biased variance and remembers the unbiased one.
@@ -326,6 +329,7 @@ fn instance_norm<B: Kernels>(x: Tensor<B, 4>) -> Tensor<B, 4> {
         primitive(scale),
         primitive(shift),
         Group::Instance,
+        EPSILON,
     );
     tensor(result.output)
 }
