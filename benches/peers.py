@@ -204,39 +204,43 @@ def original_transforms(args):
 
 
 def batch_maker(args):
-    """The original system's transforms, done for a whole batch at once on the device: mirror, rotation and crop in one
-    bilinear sampling, then contrast, brightness and noise."""
+    """The original system's transforms of a random batch of the phantom's slices."""
     import torch
 
     slices, masks = arrays(args.folder, False), arrays(args.folder, True)
     stack = [np.concatenate([s.transpose(2, 0, 1) / 255, (m != 0)[None]]) for s, m in zip(slices, masks)]
     stack = torch.from_numpy(np.stack(stack).astype(np.float32)).to(args.device)
-    axis = torch.arange(CROP, device=args.device) - (CROP - 1) / 2
+    return lambda: original(stack[torch.randint(len(stack), (BATCH,), device=args.device)])
+
+
+def original(batch):
+    """The original system's transforms, done for a whole batch of three channels and a mask at once on its device:
+    mirror, rotation and crop in one bilinear sampling, then contrast, brightness and noise."""
+    import torch
+
+    samples, device = len(batch), batch.device
+    axis = torch.arange(CROP, device=device) - (CROP - 1) / 2
     half = (SIDE - 1) / 2
 
     def each(values):
-        return values.view(BATCH, 1, 1)
+        return values.view(samples, 1, 1)
 
     def symmetric(reach):
-        chosen = (torch.rand(BATCH, device=args.device) < 0.5).float()
-        return (torch.rand(BATCH, device=args.device) * 2 - 1) * reach * chosen
+        chosen = (torch.rand(samples, device=device) < 0.5).float()
+        return (torch.rand(samples, device=device) * 2 - 1) * reach * chosen
 
-    def transform():
-        batch = stack[torch.randint(len(stack), (BATCH,), device=args.device)]
-        angle, mirror = symmetric(0.26), torch.where(torch.rand(BATCH, device=args.device) < 0.5, -1.0, 1.0)
-        offset = torch.randint(0, SIDE - CROP + 1, (BATCH, 2), device=args.device) - (SIDE - CROP) / 2
-        sine, cosine = torch.sin(angle) / half, torch.cos(angle) / half
-        x, y = axis.view(1, 1, CROP), axis.view(1, CROP, 1)
-        from_x = x * each(cosine * mirror) - y * each(sine) + each(offset[:, 0] / half)
-        from_y = x * each(sine * mirror) + y * each(cosine) + each(offset[:, 1] / half)
-        grid = torch.stack([from_x, from_y], dim=3)
-        batch = torch.nn.functional.grid_sample(batch, grid, "bilinear", "border", align_corners=True)
-        images, truth = batch[:, :3], (batch[:, 3:] >= 0.5).float()
-        factor, shift, deviation = 1 + symmetric(0.1), symmetric(0.1), symmetric(0.1).abs()
-        factor, shift, deviation = (v.view(BATCH, 1, 1, 1) for v in (factor, shift, deviation))
-        return images * factor + shift + torch.randn_like(images) * deviation, truth
-
-    return transform
+    angle, mirror = symmetric(0.26), torch.where(torch.rand(samples, device=device) < 0.5, -1.0, 1.0)
+    offset = torch.randint(0, SIDE - CROP + 1, (samples, 2), device=device) - (SIDE - CROP) / 2
+    sine, cosine = torch.sin(angle) / half, torch.cos(angle) / half
+    x, y = axis.view(1, 1, CROP), axis.view(1, CROP, 1)
+    from_x = x * each(cosine * mirror) - y * each(sine) + each(offset[:, 0] / half)
+    from_y = x * each(sine * mirror) + y * each(cosine) + each(offset[:, 1] / half)
+    grid = torch.stack([from_x, from_y], dim=3)
+    batch = torch.nn.functional.grid_sample(batch, grid, "bilinear", "border", align_corners=True)
+    images, truth = batch[:, :3], (batch[:, 3:] >= 0.5).float()
+    factor, shift, deviation = 1 + symmetric(0.1), symmetric(0.1), symmetric(0.1).abs()
+    factor, shift, deviation = (v.view(samples, 1, 1, 1) for v in (factor, shift, deviation))
+    return images * factor + shift + torch.randn_like(images) * deviation, truth
 
 
 def epoch_batch(args):
