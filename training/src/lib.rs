@@ -14,6 +14,7 @@ pub mod fit;
 pub mod job;
 pub mod kernels;
 pub mod loss;
+pub mod memory;
 pub mod networks;
 pub mod optimise;
 pub mod package;

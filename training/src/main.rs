@@ -5,6 +5,7 @@ mod commands;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use glioseg_training::memory;
 
 /// The model that is used where none is named.
 const DEFAULT_MODEL: &[u8] = include_bytes!("../models/fast.onnx");
@@ -38,6 +39,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    memory::keep_freed();
     let outcome = match Cli::parse().command {
         Command::Split(args) => commands::split::run(&args),
         Command::Fit(args) => commands::fit::run(&args),

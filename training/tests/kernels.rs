@@ -296,6 +296,25 @@ fn normalisations_are_what_their_formula_says() {
 }
 
 #[test]
+fn channels_are_scaled_and_shifted_by_themselves() {
+    fn outcome<B: Kernels>(shape: [usize; 4], by: [Tensor<B, 1>; 2]) -> Tensor<B, 4> {
+        let [factor, shift] = by.map(primitive::<B, 1>);
+        tensor(B::scale_and_shift(
+            primitive(random::<B, 4>(1, shape)),
+            factor,
+            shift,
+        ))
+    }
+    for shape in IMAGES {
+        let channels = [shape[1]];
+        let ours = outcome::<Flex>(shape, [random(2, channels), random(3, channels)]);
+        // With gradients it is the composition of burn's operations.
+        let theirs = outcome::<Cpu>(shape, [random(2, channels), random(3, channels)]);
+        assert_close(&values(ours), &values(theirs.inner()), "values");
+    }
+}
+
+#[test]
 fn a_constant_image_is_normalised_to_the_shift() {
     let x = Tensor::<Flex, 4>::full([2, 2, 5, 5], 7.5, &Default::default());
     for group in [Group::Batch, Group::Instance] {

@@ -342,6 +342,25 @@ impl Kernels for Flex {
         )
     }
 
+    fn scale_and_shift(x: Flat, factor: Flat, shift: Flat) -> Flat {
+        let (x, factor, shift) = (
+            x.to_contiguous(),
+            factor.to_contiguous(),
+            shift.to_contiguous(),
+        );
+        let [_, channels, height, width] = shape(&x);
+        let (factors, shifts) = (factor.storage::<f32>(), shift.storage::<f32>());
+        let mut y = vec![0.0; x.storage::<f32>().len()];
+        y.par_chunks_exact_mut(height * width)
+            .zip(x.storage::<f32>().par_chunks_exact(height * width))
+            .enumerate()
+            .for_each(|(plane, (to, from))| {
+                let channel = plane % channels;
+                groups::normalise(from, 0.0, factors[channel], shifts[channel], to);
+            });
+        tensor(y, shape(&x))
+    }
+
     fn rectify(x: Flat, slope: Flat) -> Flat {
         let (x, slope) = (x.to_contiguous(), slope.to_contiguous());
         let y = pointwise::rectify(x.storage(), slope.storage()[0]);

@@ -203,6 +203,17 @@ pub trait Kernels: Backend {
         )
     }
 
+    /// x times a factor plus a shift by channel (`[channels]` both).
+    fn scale_and_shift(
+        x: FloatTensor<Self>,
+        factor: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let (x, shape) = planes::<Self>(x);
+        let y = x.mul(by_channel::<Self>(factor));
+        primitive(y.add(by_channel::<Self>(shift)).reshape(shape))
+    }
+
     /// x where it is positive, otherwise `slope` (`[1]`) times x.
     fn rectify(x: FloatTensor<Self>, slope: FloatTensor<Self>) -> FloatTensor<Self> {
         let x = tensor::<Self, 4>(x);

@@ -284,8 +284,8 @@ impl<B: Kernels> Network<B> {
             let deviation = running_variance.value().add_scalar(epsilon).sqrt();
             let factor = gamma.div(deviation);
             let shift = beta.sub(running_mean.value().mul(factor.clone()));
-            let by_channel = |v: Tensor<B, 1>| v.reshape([1, channels, 1, 1]);
-            return x.mul(by_channel(factor)).add(by_channel(shift));
+            let (x, factor, shift) = (primitive(x), primitive(factor), primitive(shift));
+            return tensor(B::scale_and_shift(x, factor, shift));
         }
         let result = B::normalise(
             primitive(x),
