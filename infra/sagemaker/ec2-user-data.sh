@@ -21,7 +21,7 @@ JOB_URI=s3://glioseg-training-123456789012-us-east-1/ec2/$JOB
 # Empty: the model is uploaded below JOB_URI and not published.
 MODELS_URI=
 # All values are texts, as on SageMaker; "publish" is told by MODELS_URI.
-HYPERPARAMETERS='{"epochs": "60", "device": "auto"}'
+HYPERPARAMETERS='{"epochs": "24", "device": "auto"}'
 # The instance ends after so many minutes whatever happens; training is told to stop ten minutes earlier.
 MAX_MINUTES=360
 

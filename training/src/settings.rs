@@ -23,16 +23,16 @@ pub enum FitToGrid {
 #[derive(Args, Clone, Debug)]
 pub struct Settings {
     /// Network: lean-small, lean-medium, lean-fine (each also with -norm), lean-tiny-norm, efficient-lite0 (its encoder begins with weights from ImageNet), unet-F or attention-unet-F.
-    #[arg(long, default_value = "lean-medium-norm")]
+    #[arg(long, default_value = "efficient-lite0")]
     pub network: Architecture,
     /// Dropout rate.
     #[arg(long, default_value_t = 0.1, value_parser = fraction)]
     pub dropout: f64,
     /// Loss.
-    #[arg(long, value_enum, default_value_t = Loss::BatchDiceCe)]
+    #[arg(long, value_enum, default_value_t = Loss::TumourDiceCe)]
     pub loss: Loss,
     /// Epochs; 0 keeps the weights that the run begins with.
-    #[arg(long, default_value_t = 60, value_parser = count)]
+    #[arg(long, default_value_t = 24, value_parser = count)]
     pub epochs: usize,
     /// Slices a step.
     #[arg(long, default_value_t = 16, value_parser = positive)]
@@ -44,7 +44,7 @@ pub struct Settings {
     #[arg(long, default_value_t = 192, value_parser = positive)]
     pub crop: usize,
     /// Highest learning rate.
-    #[arg(long, default_value_t = 2e-3, value_parser = above_zero)]
+    #[arg(long, default_value_t = 1e-3, value_parser = above_zero)]
     pub learning_rate: f64,
     /// Learning rate over time.
     #[arg(long, value_enum, default_value_t = Schedule::Cosine)]
@@ -53,10 +53,10 @@ pub struct Settings {
     #[arg(long, default_value_t = 1, value_parser = count)]
     pub warm_up_epochs: usize,
     /// Weight decay.
-    #[arg(long, default_value_t = 1e-4, value_parser = fraction)]
+    #[arg(long, default_value_t = 1e-2, value_parser = fraction)]
     pub weight_decay: f64,
     /// Largest global norm of the gradients.
-    #[arg(long, default_value_t = 0.5, value_parser = above_zero)]
+    #[arg(long, default_value_t = 1.0, value_parser = above_zero)]
     pub clip: f64,
     /// Random transforms.
     #[arg(long, value_enum, default_value_t = Preset::Strong)]
@@ -68,7 +68,7 @@ pub struct Settings {
     #[arg(long, default_value_t = 0.4, value_parser = fraction)]
     pub tumour_share: f64,
     /// Decay of the moving average of the weights (0: none).
-    #[arg(long, default_value_t = 0.998, value_parser = fraction)]
+    #[arg(long, default_value_t = 0.995, value_parser = fraction)]
     pub average: f64,
     /// End after this many epochs without a better validation Dice.
     #[arg(long, default_value_t = 20, value_parser = positive)]

@@ -381,7 +381,7 @@ mod tests {
         for name in names() {
             assert!(help.contains(&format!("  {name}: ")), "{name}");
         }
-        assert!(help.contains("[default: lean-medium-norm]"), "{help}");
+        assert!(help.contains("[default: efficient-lite0]"), "{help}");
         assert!(help.contains("[stop, skip] [default: stop]"), "{help}");
     }
 

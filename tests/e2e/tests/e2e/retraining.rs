@@ -228,7 +228,7 @@ async fn it_runs_by_schedule_and_by_hand_as_it_is_told() {
     let request = &training.input;
     assert_eq!(request["HyperParameters"]["epochs"], "3");
     assert_eq!(request["HyperParameters"]["margin"], "0.01");
-    assert_eq!(request["HyperParameters"]["network"], "lean-medium-norm");
+    assert_eq!(request["HyperParameters"]["network"], "efficient-lite0");
     assert_eq!(request["EnableManagedSpotTraining"], false);
     // Only spot jobs may wait.
     assert_eq!(
