@@ -54,6 +54,10 @@ def patient(folder):
     return torch.from_numpy(np.stack(slices))
 
 
+def patients(args, names):
+    return [patient(args.data / name).to(args.device) for name in names]
+
+
 def network(args):
     rate, dropout = SETTINGS[args.network]
     channels = [args.filters << level for level in range(5)]
@@ -69,11 +73,11 @@ def dice(overlap, areas):
 
 
 @torch.no_grad()
-def figures(net, patients):
+def figures(net, studies):
     """The four figures, at probability 0.5."""
     net.eval()
     volumes, tumour, everything, false = [], [], [], []
-    for slices in patients:
+    for slices in studies:
         batches = slices.split(2 * BATCH)
         predicted = torch.cat([net(part[:, :3].float() / 255)[:, 0] >= 0 for part in batches])
         truth = slices[:, 3] > 0
@@ -97,8 +101,8 @@ def figures(net, patients):
 
 
 def fit(args, split):
-    read = lambda part: [patient(args.data / name).to(args.device) for name in split[part]]
-    training, validation = torch.cat(read("train")), read("validation")
+    training = torch.cat(patients(args, split["train"]))
+    validation = patients(args, split["validation"])
     net, rate = network(args)
     criterion = DiceFocalLoss(sigmoid=True)
     optimiser = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=1e-5)
@@ -151,7 +155,7 @@ def main():
         net, _ = network(args)
         net.load_state_dict(torch.load(args.out / "weights.pt", map_location=args.device, weights_only=True))
         found = json.loads(file.read_text())
-        found["test"] = figures(net, [patient(args.data / name).to(args.device) for name in split["test"]])
+        found["test"] = figures(net, patients(args, split["test"]))
     else:
         found = {"network": f"{args.network}-{args.filters}", "seed": args.seed, "epochs": args.epochs}
         found |= {"torch": torch.__version__, "device": args.device, "validation": fit(args, split)}

@@ -4,8 +4,8 @@
 /// Keeps freed memory for the next request instead of giving it back to the system; call it before other threads start.
 ///
 /// A step of training asks for the same feature maps as the one before, some of them tens of megabytes. glibc gives such
-/// pieces back at once and asks for them anew, and the system clears every page on first touch: a good tenth of the time
-/// of a step on the CPU. Other allocators are left as they are.
+/// pieces back at once and asks for them anew, and the system clears every page on first touch: a tenth of the time
+/// of an epoch on two cores. Other allocators are left as they are.
 pub fn keep_freed() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     for (parameter, value) in [

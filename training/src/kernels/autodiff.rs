@@ -1,11 +1,12 @@
 //! The kernels on a differentiating backend: one node of the graph each.
 
 use burn::backend::Autodiff;
+use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::ops::FloatTensor;
 
 use super::{Group, Kernels, Normalised, tensor};
@@ -18,15 +19,13 @@ impl<B: Kernels, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
         stride: usize,
     ) -> FloatTensor<Self> {
         let (px, pw) = (x.primitive.clone(), weight.primitive.clone());
-        let output = B::convolution(px.clone(), pw.clone(), bias.primitive, stride);
-        match ConvolutionBackward
-            .prepare::<C>([x.node, weight.node, bias.node])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => prep.finish((px, pw, stride), output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
+        let output = B::convolution(px.clone(), pw.clone(), bias.primitive.clone(), stride);
+        tracked::<B, C, _, _>(
+            ConvolutionBackward,
+            [&x, &weight, &bias],
+            (px, pw, stride),
+            output,
+        )
     }
 
     fn depthwise(
@@ -36,15 +35,13 @@ impl<B: Kernels, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
         stride: usize,
     ) -> FloatTensor<Self> {
         let (px, pw) = (x.primitive.clone(), weight.primitive.clone());
-        let output = B::depthwise(px.clone(), pw.clone(), bias.primitive, stride);
-        match DepthwiseBackward
-            .prepare::<C>([x.node, weight.node, bias.node])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => prep.finish((px, pw, stride), output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
+        let output = B::depthwise(px.clone(), pw.clone(), bias.primitive.clone(), stride);
+        tracked::<B, C, _, _>(
+            DepthwiseBackward,
+            [&x, &weight, &bias],
+            (px, pw, stride),
+            output,
+        )
     }
 
     fn upconvolution(
@@ -53,15 +50,13 @@ impl<B: Kernels, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
         bias: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
         let (px, pw) = (x.primitive.clone(), weight.primitive.clone());
-        let output = B::upconvolution(px.clone(), pw.clone(), bias.primitive);
-        match UpconvolutionBackward
-            .prepare::<C>([x.node, weight.node, bias.node])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => prep.finish((px, pw), output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
+        let output = B::upconvolution(px.clone(), pw.clone(), bias.primitive.clone());
+        tracked::<B, C, _, _>(
+            UpconvolutionBackward,
+            [&x, &weight, &bias],
+            (px, pw),
+            output,
+        )
     }
 
     fn normalise(
@@ -72,19 +67,17 @@ impl<B: Kernels, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
         epsilon: f64,
     ) -> Normalised<FloatTensor<Self>> {
         let (px, pscale) = (x.primitive.clone(), scale.primitive.clone());
-        let result = B::normalise(px.clone(), pscale.clone(), shift.primitive, group, epsilon);
+        let result = B::normalise(
+            px.clone(),
+            pscale.clone(),
+            shift.primitive.clone(),
+            group,
+            epsilon,
+        );
         let (mean, variance) = (result.mean, result.variance);
-        let output = match NormaliseBackward
-            .prepare::<C>([x.node, scale.node, shift.node])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => prep.finish(
-                (px, pscale, mean.clone(), variance.clone(), group, epsilon),
-                result.output,
-            ),
-            OpsKind::UnTracked(prep) => prep.finish(result.output),
-        };
+        let state = (px, pscale, mean.clone(), variance.clone(), group, epsilon);
+        let operands = [&x, &scale, &shift];
+        let output = tracked::<B, C, _, _>(NormaliseBackward, operands, state, result.output);
         // Statistics leave the graph: the backward pass above already accounts for them.
         Normalised {
             output,
@@ -96,38 +89,47 @@ impl<B: Kernels, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
     fn rectify(x: FloatTensor<Self>, slope: FloatTensor<Self>) -> FloatTensor<Self> {
         let (px, pslope) = (x.primitive.clone(), slope.primitive.clone());
         let output = B::rectify(px.clone(), pslope.clone());
-        match RectifyBackward
-            .prepare::<C>([x.node, slope.node])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => prep.finish((px, pslope), output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
+        tracked::<B, C, _, _>(RectifyBackward, [&x, &slope], (px, pslope), output)
     }
 
     fn concatenate(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
         let channels = tensor::<B, 4>(a.primitive.clone()).dims()[1];
-        let output = B::concatenate(a.primitive, b.primitive);
-        match ConcatenateBackward
-            .prepare::<C>([a.node, b.node])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => prep.finish(channels, output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
+        let output = B::concatenate(a.primitive.clone(), b.primitive.clone());
+        tracked::<B, C, _, _>(ConcatenateBackward, [&a, &b], channels, output)
     }
 
     fn enlarge(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        let output = B::enlarge(x.primitive);
-        match EnlargeBackward
-            .prepare::<C>([x.node])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => prep.finish((), output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
+        let output = B::enlarge(x.primitive.clone());
+        tracked::<B, C, _, _>(EnlargeBackward, [&x], (), output)
+    }
+}
+
+/// The output as a node of the graph below its operands, where one of these is tracked.
+fn tracked<B: Kernels, C: CheckpointStrategy, S: Backward<B, N>, const N: usize>(
+    step: S,
+    operands: [&FloatTensor<Autodiff<B, C>>; N],
+    state: S::State,
+    output: FloatTensor<B>,
+) -> FloatTensor<Autodiff<B, C>> {
+    match step
+        .prepare::<C>(operands.map(|operand| operand.node.clone()))
+        .compute_bound()
+        .stateful()
+    {
+        OpsKind::Tracked(prep) => prep.finish(state, output),
+        OpsKind::UnTracked(prep) => prep.finish(output),
+    }
+}
+
+/// Hands the gradients on to the parents that are tracked.
+fn register<B: Backend, const N: usize>(
+    gradients: &mut Gradients,
+    parents: [Option<NodeId>; N],
+    values: [Option<FloatTensor<B>>; N],
+) {
+    for (node, value) in parents.into_iter().zip(values) {
+        if let (Some(node), Some(value)) = (node, value) {
+            gradients.register::<B>(node, value);
         }
     }
 }
@@ -141,19 +143,10 @@ impl<B: Kernels> Backward<B, 3> for ConvolutionBackward {
     fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = gradients.consume::<B>(&ops.node);
         let (x, weight, stride) = ops.state;
-        let [node_x, node_weight, node_bias] = ops.parents;
+        let parents = ops.parents.map(|node| node.map(|node| node.id));
         let (by_x, by_weight, by_bias) =
-            B::convolution_backward(x, weight, gradient, stride, node_x.is_some());
-        let all = [
-            (node_x, by_x),
-            (node_weight, Some(by_weight)),
-            (node_bias, Some(by_bias)),
-        ];
-        for (node, gradient) in all {
-            if let (Some(node), Some(gradient)) = (node, gradient) {
-                gradients.register::<B>(node.id, gradient);
-            }
-        }
+            B::convolution_backward(x, weight, gradient, stride, parents[0].is_some());
+        register::<B, _>(gradients, parents, [by_x, Some(by_weight), Some(by_bias)]);
     }
 }
 
@@ -167,11 +160,8 @@ impl<B: Kernels> Backward<B, 3> for DepthwiseBackward {
         let gradient = gradients.consume::<B>(&ops.node);
         let (x, weight, stride) = ops.state;
         let (by_x, by_weight, by_bias) = B::depthwise_backward(x, weight, gradient, stride);
-        for (node, gradient) in ops.parents.into_iter().zip([by_x, by_weight, by_bias]) {
-            if let Some(node) = node {
-                gradients.register::<B>(node.id, gradient);
-            }
-        }
+        let parents = ops.parents.map(|node| node.map(|node| node.id));
+        register::<B, _>(gradients, parents, [by_x, by_weight, by_bias].map(Some));
     }
 }
 
@@ -185,11 +175,8 @@ impl<B: Kernels> Backward<B, 3> for UpconvolutionBackward {
         let gradient = gradients.consume::<B>(&ops.node);
         let (x, weight) = ops.state;
         let (by_x, by_weight, by_bias) = B::upconvolution_backward(x, weight, gradient);
-        for (node, gradient) in ops.parents.into_iter().zip([by_x, by_weight, by_bias]) {
-            if let Some(node) = node {
-                gradients.register::<B>(node.id, gradient);
-            }
-        }
+        let parents = ops.parents.map(|node| node.map(|node| node.id));
+        register::<B, _>(gradients, parents, [by_x, by_weight, by_bias].map(Some));
     }
 }
 
@@ -211,11 +198,8 @@ impl<B: Kernels> Backward<B, 3> for NormaliseBackward {
         let (x, scale, mean, variance, group, epsilon) = ops.state;
         let (by_x, by_scale, by_shift) =
             B::normalise_backward(x, scale, mean, variance, gradient, group, epsilon);
-        for (node, gradient) in ops.parents.into_iter().zip([by_x, by_scale, by_shift]) {
-            if let Some(node) = node {
-                gradients.register::<B>(node.id, gradient);
-            }
-        }
+        let parents = ops.parents.map(|node| node.map(|node| node.id));
+        register::<B, _>(gradients, parents, [by_x, by_scale, by_shift].map(Some));
     }
 }
 
@@ -229,11 +213,8 @@ impl<B: Kernels> Backward<B, 2> for RectifyBackward {
         let gradient = gradients.consume::<B>(&ops.node);
         let (x, slope) = ops.state;
         let (by_x, by_slope) = B::rectify_backward(x, slope, gradient);
-        for (node, gradient) in ops.parents.into_iter().zip([by_x, by_slope]) {
-            if let Some(node) = node {
-                gradients.register::<B>(node.id, gradient);
-            }
-        }
+        let parents = ops.parents.map(|node| node.map(|node| node.id));
+        register::<B, _>(gradients, parents, [by_x, by_slope].map(Some));
     }
 }
 
@@ -247,11 +228,8 @@ impl<B: Kernels> Backward<B, 2> for ConcatenateBackward {
     fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = gradients.consume::<B>(&ops.node);
         let (by_a, by_b) = B::concatenate_backward(gradient, ops.state);
-        for (node, gradient) in ops.parents.into_iter().zip([by_a, by_b]) {
-            if let Some(node) = node {
-                gradients.register::<B>(node.id, gradient);
-            }
-        }
+        let parents = ops.parents.map(|node| node.map(|node| node.id));
+        register::<B, _>(gradients, parents, [by_a, by_b].map(Some));
     }
 }
 
@@ -263,9 +241,7 @@ impl<B: Kernels> Backward<B, 1> for EnlargeBackward {
 
     fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = gradients.consume::<B>(&ops.node);
-        let [node] = ops.parents;
-        if let Some(node) = node {
-            gradients.register::<B>(node.id, B::enlarge_backward(gradient));
-        }
+        let parents = ops.parents.map(|node| node.map(|node| node.id));
+        register::<B, _>(gradients, parents, [Some(B::enlarge_backward(gradient))]);
     }
 }

@@ -8,7 +8,7 @@ use burn::tensor::ops::FloatTensor;
 use rayon::prelude::*;
 
 use super::depthwise::{Room, Steps};
-use super::groups::{self, inverse, place, pooled};
+use super::groups::{inverse, place, pooled};
 use super::matrix::{Matrix, add_product};
 use super::patches::Walk;
 use super::sums::{sum, sum_of_pairs};
@@ -267,7 +267,7 @@ impl Kernels for Flex {
                 let centre = mean[statistic];
                 let factor = scale[channel] * inverse(variance[statistic], epsilon);
                 let shift = shift[channel];
-                groups::normalise(from, centre, factor, shift, to);
+                pointwise::normalise(from, centre, factor, shift, to);
             });
         let groups = mean.len() / channels;
         Normalised {
@@ -333,7 +333,7 @@ impl Kernels for Flex {
                 let (centre, inverse) = (mean[statistic], inverse(variance[statistic], epsilon));
                 let [plain, along] = grouped[statistic].map(|s| (s / count) as f32);
                 let factor = scale[channel] * inverse;
-                groups::normalise_backward([x, g], centre, factor, [plain, along * inverse], to);
+                pointwise::normalise_backward([x, g], centre, factor, [plain, along * inverse], to);
             });
         (
             tensor(by_x, [batch, channels, height, width]),
@@ -356,7 +356,7 @@ impl Kernels for Flex {
             .enumerate()
             .for_each(|(plane, (to, from))| {
                 let channel = plane % channels;
-                groups::normalise(from, 0.0, factors[channel], shifts[channel], to);
+                pointwise::normalise(from, 0.0, factors[channel], shifts[channel], to);
             });
         tensor(y, shape(&x))
     }

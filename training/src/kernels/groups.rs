@@ -1,7 +1,5 @@
 //! Which statistics the planes of a batch share in, and how they make them up.
 
-use multiversion::multiversion;
-
 use super::Group;
 
 /// Channel of a plane, and the position of the statistics that it shares in.
@@ -31,28 +29,5 @@ pub(super) fn pooled(planes: &[[f64; 2]], channels: usize, group: Group) -> (Vec
                 (mean as f32, variance as f32)
             })
             .unzip(),
-    }
-}
-
-/// What a plane becomes: `(from - centre) * factor + shift`.
-#[multiversion(targets("x86_64+avx2"))]
-pub(super) fn normalise(from: &[f32], centre: f32, factor: f32, shift: f32, to: &mut [f32]) {
-    for (to, &from) in to.iter_mut().zip(from) {
-        *to = (from - centre) * factor + shift;
-    }
-}
-
-/// The gradient of [`normalise`] by the plane `x` whose group has these means, of the gradient and of the gradient times
-/// what x becomes.
-#[multiversion(targets("x86_64+avx2"))]
-pub(super) fn normalise_backward(
-    [x, gradient]: [&[f32]; 2],
-    centre: f32,
-    factor: f32,
-    [plain, along]: [f32; 2],
-    to: &mut [f32],
-) {
-    for ((to, &x), &g) in to.iter_mut().zip(x).zip(gradient) {
-        *to = factor * (g - plain - (x - centre) * along);
     }
 }

@@ -1,6 +1,6 @@
-//! Rectifiers and concatenation on the CPU: pieces of memory over the cores.
+//! Rectifiers, concatenation, and what a normalisation does to a plane, on the CPU.
 //!
-//! Pieces have a fixed size, so that the order of a sum does not depend on the number of threads.
+//! Where a whole batch is given, pieces of it go over the cores. They have a fixed size, so that the order of a sum does not depend on the number of threads.
 
 use multiversion::multiversion;
 use rayon::prelude::*;
@@ -81,4 +81,27 @@ pub(super) fn separate(both: &[f32], each: [usize; 2]) -> [Vec<f32>; 2] {
             b.copy_from_slice(second);
         });
     parts
+}
+
+/// What a plane becomes: `(from - centre) * factor + shift`.
+#[multiversion(targets("x86_64+avx2"))]
+pub(super) fn normalise(from: &[f32], centre: f32, factor: f32, shift: f32, to: &mut [f32]) {
+    for (to, &from) in to.iter_mut().zip(from) {
+        *to = (from - centre) * factor + shift;
+    }
+}
+
+/// The gradient of [`normalise`] by the plane `x` whose group has these means, of the gradient and of the gradient times
+/// what x becomes.
+#[multiversion(targets("x86_64+avx2"))]
+pub(super) fn normalise_backward(
+    [x, gradient]: [&[f32]; 2],
+    centre: f32,
+    factor: f32,
+    [plain, along]: [f32; 2],
+    to: &mut [f32],
+) {
+    for ((to, &x), &g) in to.iter_mut().zip(x).zip(gradient) {
+        *to = factor * (g - plain - (x - centre) * along);
+    }
 }
