@@ -190,7 +190,8 @@ impl FromStr for Architecture {
         }
         let names: Vec<_> = LEAN_SIZES.iter().map(|(_, name)| *name).collect();
         Err(format!(
-            "unknown network `{text}`: use {}, {EFFICIENT_LITE0}, unet-F or attention-unet-F with F an even number of filters from 2 to 128",
+            "unknown network `{text}`: use {}, {EFFICIENT_LITE0}, unet-F or attention-unet-F with F an even number of filters \
+             from 2 to 128",
             names.join(", ")
         ))
     }

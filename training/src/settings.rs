@@ -22,7 +22,8 @@ pub enum FitToGrid {
 /// Everything of a [`Recipe`] that a user decides.
 #[derive(Args, Clone, Debug)]
 pub struct Settings {
-    /// Network: lean-small, lean-medium, lean-fine (each also with -norm), lean-tiny-norm, efficient-lite0 (its encoder begins with weights from ImageNet), unet-F or attention-unet-F.
+    /// Network: lean-small, lean-medium, lean-fine (each also with -norm), lean-tiny-norm, efficient-lite0 (its
+    /// encoder begins with weights from ImageNet), unet-F or attention-unet-F.
     #[arg(long, default_value = "efficient-lite0")]
     pub network: Architecture,
     /// Dropout rate.

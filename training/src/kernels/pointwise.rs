@@ -1,6 +1,7 @@
 //! Rectifiers, concatenation, and what a normalisation does to a plane, on the CPU.
 //!
-//! Where a whole batch is given, pieces of it go over the cores. They have a fixed size, so that the order of a sum does not depend on the number of threads.
+//! Where a whole batch is given, pieces of it go over the cores. They have a fixed size, so that the order of a sum does
+//! not depend on the number of threads.
 
 use multiversion::multiversion;
 use rayon::prelude::*;

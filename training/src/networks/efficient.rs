@@ -13,7 +13,8 @@ use super::Weights;
 use super::graph::{Graph, Init, Value};
 use super::residual::residual_block;
 
-/// The encoder's published weights, by the names of [`efficient_lite0`]'s parameters; see `training/encoders`.
+/// The encoder's first weights by the names of [`efficient_lite0`]'s parameters; `training/encoders` says how they were
+/// made of the published ones.
 static ENCODER: &[u8] = include_bytes!("../../encoders/efficientnet-lite0.safetensors");
 
 /// What the published network adds to variances.
@@ -128,7 +129,8 @@ fn normalised(graph: &mut Graph, name: &str, input: Value) -> Value {
     graph.batch_norm_with(name, input, EPSILON)
 }
 
-/// The encoder's weights as they were published. Biases that these lack, before normalisations, are not among them.
+/// The encoder's weights from ImageNet. Biases before normalisations, which the published network lacks, are not among
+/// them.
 ///
 /// # Panics
 /// Never: the file is part of the program, and a test reads it.

@@ -118,7 +118,8 @@ pub enum Fill {
 pub struct Graph {
     /// Operations; every input of a node stands before it.
     pub nodes: Vec<Node>,
-    /// Convolution kernels: `[out, in, k, k]` (`in` is 1 for convolutions of every channel by itself), or `[in, out, k, k]` for transposed convolutions.
+    /// Convolution kernels: `[out, in, k, k]` (`in` is 1 for convolutions of every channel by itself), or
+    /// `[in, out, k, k]` for transposed convolutions.
     pub kernels: Vec<Parameter<4>>,
     /// Biases, scales, shifts, slopes.
     pub vectors: Vec<Parameter<1>>,
