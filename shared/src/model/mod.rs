@@ -6,6 +6,7 @@
 
 pub mod confidence;
 pub mod contract;
+mod depthwise;
 mod error;
 pub mod network;
 mod onnx;

@@ -12,7 +12,7 @@ use tract_onnx::tract_core::internal::{DatumExt, bail, ensure};
 use tract_onnx::tract_core::knobs::KnobScope;
 
 use super::error::ModelError;
-use super::onnx;
+use super::{depthwise, onnx};
 use crate::imaging::CHANNELS;
 use crate::imaging::grid::Grid;
 
@@ -152,5 +152,10 @@ fn check_sizes(model: &TypedModel) -> Result<(), ModelError> {
 }
 
 fn optimise(typed: TypedModel) -> TractResult<Arc<TypedRunnableModel>> {
-    KnobScope::new(KNOBS)?.enter(|| typed.into_optimized()?.into_runnable())
+    KnobScope::new(KNOBS)?.enter(|| {
+        let mut model = typed.into_decluttered()?;
+        depthwise::replace(&mut model)?;
+        model.optimize()?;
+        model.into_runnable()
+    })
 }

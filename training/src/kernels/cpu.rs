@@ -5,9 +5,10 @@
 use burn::backend::Flex;
 use burn::tensor::TensorData;
 use burn::tensor::ops::FloatTensor;
+use glioseg_shared::depthwise::{Room, Steps};
 use rayon::prelude::*;
 
-use super::depthwise::{Room, Steps};
+use super::depthwise::{GradientRoom, convolve_backward};
 use super::groups::{inverse, place, pooled};
 use super::matrix::{Matrix, add_product};
 use super::patches::Walk;
@@ -124,7 +125,7 @@ impl Kernels for Flex {
                 let (kernel, &bias) = filters[plane % channels];
                 steps.convolve(x, kernel, bias, room, y);
             });
-        tensor(y, [batch, channels, steps.rows, steps.columns])
+        tensor(y, [batch, channels, steps.rows(), steps.columns()])
     }
 
     fn depthwise_backward(
@@ -151,10 +152,10 @@ impl Kernels for Flex {
             )
             .enumerate()
             .for_each_init(
-                Room::default,
+                GradientRoom::default,
                 |room, (plane, (((by_weight, by_x), x), g))| {
                     let kernel = &w[plane % channels * steps.taps()..][..steps.taps()];
-                    steps.convolve_backward([x, kernel, g], room, by_x, by_weight);
+                    convolve_backward(&steps, [x, kernel, g], room, by_x, by_weight);
                 },
             );
         let by_bias = channel_sums(gradient.storage(), channels, steps.positions());

@@ -43,14 +43,15 @@ class Graph:
         self.nodes.append(helper.make_node(op, inputs, [output], name=f"n{len(self.nodes)}", **attributes))
         return output
 
-    def conv(self, x, channels, outputs, kernel=3, stride=1, group=1, output=None):
+    def conv(self, x, channels, outputs, kernel=3, stride=1, group=1, output=None, pads=None, dilation=1):
         fan_in = channels // group * kernel * kernel
         return self.node(
             "Conv", x,
             self.normal(outputs, channels // group, kernel, kernel, scale=(2 / fan_in) ** 0.5),
             self.normal(outputs, scale=0.1),
             output=output, kernel_shape=[kernel] * 2, strides=[stride] * 2,
-            pads=[kernel // 2] * 4, group=group,
+            pads=pads or [dilation * (kernel // 2)] * 4, group=group,
+            **({} if dilation == 1 else {"dilations": [dilation] * 2}),
         )
 
     def up(self, x, channels, outputs, kernel):
@@ -118,6 +119,40 @@ def lean(seed):
     x = g.conv(x, 16, 1, kernel=1)
     g.node("Resize", x, "", g.constant(np.array([1, 1, 2, 2], np.float32)), output="logits",
            mode="linear", coordinate_transformation_mode="half_pixel")
+    return g
+
+
+def separable(seed):
+    """Convolutions of every channel by itself: kernels, strides, odd sizes, and what is nearly one of them."""
+    g = Graph(seed)
+
+    def each(x, **options):
+        return g.conv(x, 8, 8, group=8, **options)
+
+    def back(x, stride):
+        return g.node("ConvTranspose", x, g.normal(8, 8, stride, stride, scale=0.3), kernel_shape=[stride] * 2,
+                      strides=[stride] * 2)
+
+    x = g.node("Relu", g.conv("image", 3, 8))
+    taller = g.node("Pad", x, g.constant(np.array([0, 0, 1, 0, 0, 0, 0, 0])))  # 33 rows
+    thirds = back(each(each(taller, kernel=5), kernel=5, stride=3), 3)
+    ends = [g.constant(np.array([value])) for value in (0, HEIGHT, 2)]
+    branches = [
+        each(each(x, kernel=3), kernel=7),
+        each(x, kernel=1),
+        back(each(each(x, kernel=3, stride=2), kernel=5), 2),
+        back(each(x, kernel=5, stride=2), 2),
+        g.node("Slice", thirds, *ends),
+        # None of these is one of a square kernel of an odd side with zeros of half of it around the image.
+        back(each(x, kernel=3, stride=2, pads=[0, 0, 1, 1]), 2),
+        each(x, kernel=2, pads=[1, 1, 0, 0]),
+        each(x, kernel=3, dilation=2),
+        g.conv(g.conv(x, 8, 16, group=8), 16, 8, group=4),
+    ]
+    x = branches[0]
+    for branch in branches[1:]:
+        x = g.node("Add", x, branch)
+    g.conv(g.node("Relu", x), 8, 1, kernel=1, output="logits")
     return g
 
 
@@ -194,6 +229,7 @@ def main():
         "classic": (classic(1), contract("classic", "slice", "crop_pad", "unit", keep_all)),
         "residual": (residual(2), contract("residual", "slice", "crop_pad", z_score, keep_all)),
         "lean": (lean(3), contract("lean", "slice", "resample", "unit", keep_all)),
+        "separable": (separable(5), contract("separable", "slice", "crop_pad", "unit", keep_all)),
         "volume": (lean(4), contract("volume", "volume", "crop_pad", z_score,
                                      {"threshold": 0.5, "minimum_component_pixels": 4, "keep_largest": True})),
     }
