@@ -14,8 +14,8 @@ use crate::data::cache::CachedPatient;
 use crate::evaluate::{EvaluateError, evaluate};
 use crate::export::{self, ExportError, Precision};
 use crate::kernels::Kernels;
-use crate::networks::{self, Graph, Network, Weights, WeightsError};
-use crate::recipe::Recipe;
+use crate::networks::{self, Graph, Network, Weights, WeightsError, mirrored};
+use crate::recipe::{Architecture, Recipe};
 
 /// Slices of every validation patient on which the file must reproduce the network.
 const PROOF_SLICES: usize = 2;
@@ -24,7 +24,7 @@ const PROOF_SLICES: usize = 2;
 pub const LICENCE: &str = "CC-BY-NC-SA-4.0";
 
 /// What a contract adds to the network's name where it sees every slice and its mirror image.
-pub const MIRRORED: &str = ", mirrored";
+const MIRRORED: &str = ", mirrored";
 
 /// Side of the models' grid, pixels: that of the data.
 pub const GRID: u32 = 256;
@@ -65,12 +65,27 @@ pub fn input(fit: Fit) -> (Input, Preprocessing) {
     (input, preprocessing)
 }
 
+/// A trained network as it is to serve: nothing drops any more, and where it is asked for it sees each slice's mirror
+/// image too.
+#[must_use]
+pub fn serving(network: &Architecture, mirror: bool) -> Graph {
+    let graph = network.graph(0.0);
+    if mirror { mirrored(&graph) } else { graph }
+}
+
+/// What contracts call [`serving`] networks.
+#[must_use]
+pub fn serving_name(networks: &str, mirror: bool) -> String {
+    format!("{networks}{}", if mirror { MIRRORED } else { "" })
+}
+
 /// The contract of a model that is yet to be trained: complete but for version, post-processing and scores.
 ///
 /// # Errors
 /// What a contract cannot hold, such as an empty name: better known before training than after.
 pub fn draft(
     recipe: &Recipe,
+    mirror: bool,
     prefix: &str,
     provenance: Provenance,
 ) -> Result<Contract, ContractError> {
@@ -78,7 +93,7 @@ pub fn draft(
     let contract = Contract {
         contract_version: CONTRACT_VERSION,
         model_version: format!("{prefix}-draft"),
-        network: recipe.network.to_string(),
+        network: serving_name(&recipe.network.to_string(), mirror),
         label: LABEL.to_owned(),
         unit: Unit::Slice,
         input,

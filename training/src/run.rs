@@ -18,16 +18,15 @@ use crate::fit::{FitError, Fitted, Origin, Session, fit};
 use crate::kernels::Kernels;
 use crate::loss::Losses;
 use crate::networks::Weights;
-use crate::package::{GRID, PackageError, input, package};
+use crate::package::{GRID, PackageError, input, package, serving};
 use crate::recipe::Recipe;
-
-/// Dropout rate of a network that is trained: nothing drops any more.
-pub const TRAINED: f64 = 0.0;
 
 /// A run that is ready to go; [`OnDevice`] lets it go.
 pub struct Run<'a> {
     /// What it computes.
     pub recipe: &'a Recipe,
+    /// Whether the model sees the mirror image of each slice too.
+    pub mirror: bool,
     /// Name that the model's version begins with.
     pub name: &'a str,
     /// The model's contract as [`draft`](crate::package::draft) made it.
@@ -136,7 +135,7 @@ impl OnDevice for Run<'_> {
             device,
         )?;
         let onnx = package::<B::InnerBackend>(
-            (&recipe.network.graph(TRAINED), &fitted.best),
+            (&serving(&recipe.network, self.mirror), &fitted.best),
             self.name,
             self.contract,
             Decided::default(),

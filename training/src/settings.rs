@@ -2,7 +2,7 @@
 //!
 //! One definition for both, so that names, ranges and defaults cannot come apart.
 
-use clap::{Args, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 use glioseg_shared::imaging::grid::Fit;
 
 use crate::augment::Preset;
@@ -19,7 +19,7 @@ pub enum FitToGrid {
     Resample,
 }
 
-/// Everything of a [`Recipe`] that a user decides.
+/// Everything of a [`Recipe`] that a user decides, and how its network is to look at a slice.
 #[derive(Args, Clone, Debug)]
 pub struct Settings {
     /// Network: lean-small, lean-medium, lean-fine (each also with -norm), lean-tiny-norm, efficient-lite0 (its
@@ -77,6 +77,9 @@ pub struct Settings {
     /// Seed of everything random.
     #[arg(long, default_value_t = 155, value_parser = seed)]
     pub seed: u64,
+    /// Whether the model averages the logits of each slice and of its mirror image: better masks for twice the time.
+    #[arg(long, default_value_t = true, action = ArgAction::Set, value_parser = boolean)]
+    pub mirror: bool,
 }
 
 impl Settings {
@@ -147,6 +150,18 @@ pub fn count(text: &str) -> Result<usize, String> {
 /// What is allowed, for any other text.
 pub fn positive(text: &str) -> Result<usize, String> {
     whole(text, 1)
+}
+
+/// A real boolean: "False" is false.
+///
+/// # Errors
+/// What is allowed, for any other text.
+pub fn boolean(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err("use true or false (or 1 or 0)".to_owned()),
+    }
 }
 
 fn seed(text: &str) -> Result<u64, String> {

@@ -13,11 +13,10 @@ use glioseg_training::cross_validation::{CrossValidated, Fold, cross_validate, t
 use glioseg_training::data::cache::CachedPatient;
 use glioseg_training::data::dataset::Dataset;
 use glioseg_training::data::split::Split;
-use glioseg_training::networks::mirrored;
-use glioseg_training::package::{self, MIRRORED};
+use glioseg_training::package;
 use glioseg_training::recipe::Recipe;
 use glioseg_training::report::{Report, Subject};
-use glioseg_training::run::{StartWeights, TRAINED, data_name, run_data, split_name};
+use glioseg_training::run::{StartWeights, data_name, run_data, split_name};
 
 use super::fit::{self, FitArgs};
 use super::{CommandError, Outcome, decode, progress_bar, write_file};
@@ -51,9 +50,6 @@ pub(crate) struct CrossValidateArgs {
     /// given several times. It has no part in the scores of the cross-validation, having seen patients of every fold.
     #[arg(long, value_name = "CHECKPOINT")]
     join: Vec<PathBuf>,
-    /// Average the logits of each slice and of its mirror image: somewhat better masks for twice the time.
-    #[arg(long)]
-    mirror: bool,
     /// Also score the model of all networks on the test patients, once all is chosen.
     #[arg(long)]
     score_test: bool,
@@ -108,10 +104,8 @@ pub(crate) fn run(args: CrossValidateArgs) -> Outcome {
     let everybody = trained_on_all(&split);
     let learned = dataset.select(&everybody.train)?;
     let cache = decode(&learned, args.run.cache.as_deref())?;
-    let graph = |recipe: &Recipe| {
-        let graph = recipe.network.graph(TRAINED);
-        if args.mirror { mirrored(&graph) } else { graph }
-    };
+    let mirror = args.run.settings.mirror;
+    let graph = |recipe: &Recipe| package::serving(&recipe.network, mirror);
     let mut folds = Vec::new();
     let mut recipes = Vec::new();
     for number in 0..split.folds.len() {
@@ -143,6 +137,7 @@ pub(crate) fn run(args: CrossValidateArgs) -> Outcome {
     );
     let mut contract = package::draft(
         recipe,
+        mirror,
         &args.name,
         Provenance {
             data: names.0.clone(),
@@ -153,13 +148,11 @@ pub(crate) fn run(args: CrossValidateArgs) -> Outcome {
             commit: args.run.commit.clone(),
         },
     )?;
-    contract.network = format!("{} of {}", folds.len(), recipe.network);
+    let mut networks = format!("{} of {}", folds.len(), recipe.network);
     for checkpoint in &joining {
-        let _ = write!(contract.network, ", {}", checkpoint.recipe.network);
+        let _ = write!(networks, ", {}", checkpoint.recipe.network);
     }
-    if args.mirror {
-        contract.network.push_str(MIRRORED);
-    }
+    contract.network = package::serving_name(&networks, mirror);
 
     let patients = folds.iter().map(|fold| fold.patients.len()).sum::<usize>();
     let bar = progress_bar(2 * patients, "calibrating, scoring", "patients");

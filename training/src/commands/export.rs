@@ -4,16 +4,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use burn::backend::Flex;
-use clap::{Args, value_parser};
+use clap::{ArgAction, Args, value_parser};
 use glioseg_training::calibrate::Decided;
 use glioseg_training::checkpoint::Checkpoint;
 use glioseg_training::data::cache::CachedPatient;
 use glioseg_training::data::dataset::Dataset;
 use glioseg_training::data::split::Split;
 use glioseg_training::evaluate::studies::Part;
-use glioseg_training::networks::mirrored;
-use glioseg_training::package::{self, GRID, MIRRORED};
-use glioseg_training::run::{TRAINED, data_name, provenance, run_data, split_name};
+use glioseg_training::package::{self, GRID};
+use glioseg_training::run::{data_name, provenance, run_data, split_name};
+use glioseg_training::settings::boolean;
 
 use super::{Outcome, decode, write_file};
 
@@ -43,8 +43,8 @@ pub(crate) struct ExportArgs {
     /// Also score the model on the test patients, once its post-processing is fixed.
     #[arg(long)]
     score_test: bool,
-    /// Average the logits of each slice and of its mirror image: somewhat better masks for twice the time.
-    #[arg(long)]
+    /// Whether the model averages the logits of each slice and of its mirror image: better masks for twice the time.
+    #[arg(long, default_value_t = true, action = ArgAction::Set, value_parser = boolean)]
     mirror: bool,
     /// Probability from which a pixel is tumour [default: what is plainest and good on the validation patients].
     #[arg(long, value_parser = probability)]
@@ -90,14 +90,8 @@ pub(crate) fn run(args: &ExportArgs) -> Outcome {
     );
     let provenance = provenance(&dataset, &split, names, &checkpoint.recipe, &args.commit)?;
     let validation = studies(Part::Validation)?;
-    let mut contract = package::draft(&checkpoint.recipe, &args.name, provenance)?;
-    if args.mirror {
-        contract.network.push_str(MIRRORED);
-    }
-    let mut graph = checkpoint.recipe.network.graph(TRAINED);
-    if args.mirror {
-        graph = mirrored(&graph);
-    }
+    let contract = package::draft(&checkpoint.recipe, args.mirror, &args.name, provenance)?;
+    let graph = package::serving(&checkpoint.recipe.network, args.mirror);
     let mut onnx = package::package::<Flex>(
         (&graph, &checkpoint.best),
         &args.name,

@@ -98,7 +98,8 @@ pub(super) fn train(args: &FitArgs, which: StartWeights) -> Outcome {
         split_name(&args.split, *fold),
     );
     let provenance = provenance(&dataset, &split, names, &recipe, &args.commit)?;
-    let contract = draft(&recipe, name, provenance)?;
+    let mirror = args.settings.mirror;
+    let contract = draft(&recipe, mirror, name, provenance)?;
     std::fs::create_dir_all(&args.out)
         .map_err(|e| format!("{}: cannot be made: {e}", args.out.display()))?;
     let cache = decode(&used, args.cache.as_deref())?;
@@ -107,6 +108,7 @@ pub(super) fn train(args: &FitArgs, which: StartWeights) -> Outcome {
     };
     let trained = device.run(Run {
         recipe: &recipe,
+        mirror,
         name,
         contract,
         training: patients(&split.train),

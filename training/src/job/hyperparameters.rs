@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::container::Container;
 use crate::device::Device;
-use crate::settings::{Settings, above_zero, count, fraction};
+use crate::settings::{Settings, above_zero, boolean, count, fraction};
 
 /// What `from` is where a job begins with fresh weights.
 const NONE: &str = "none";
@@ -190,15 +190,6 @@ fn none_or_file(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err("use none, or CHANNEL/FILE: a file of one of the job's channels, not an absolute path and without ..".to_owned())
-    }
-}
-
-/// A real boolean: "False" is false.
-fn boolean(text: &str) -> Result<bool, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "1" => Ok(true),
-        "false" | "0" => Ok(false),
-        _ => Err("use true or false (or 1 or 0)".to_owned()),
     }
 }
 
