@@ -5,7 +5,7 @@
 //! - [`imaging`]: pixels in, pixels out; no file system, no cloud, no model.
 //! - [`scoring`]: masks in, figures out.
 //! - [`model`]: what a model file promises (its contract), and keeping the promise.
-//! - [`depthwise`]: a kind of convolution, for inference and training; numbers in, numbers out.
+//! - [`depthwise`]: a kind of convolution, for inference and for training; numbers in, numbers out.
 //! - [`cloud`]: bytes and keys; knows no pixels.
 //! - [`registry`]: which model serves; the one place where model meets cloud.
 //! - [`study`]: the documents that the functions hand each other about a study.

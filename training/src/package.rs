@@ -65,12 +65,13 @@ pub fn input(fit: Fit) -> (Input, Preprocessing) {
     (input, preprocessing)
 }
 
-/// A trained network as it is to serve: nothing drops any more, and where it is asked for it sees each slice's mirror
-/// image too.
+/// A trained network as it is to serve, and what contracts call it: nothing drops any more, and where it is asked for it
+/// sees each slice's mirror image too.
 #[must_use]
-pub fn serving(network: &Architecture, mirror: bool) -> Graph {
+pub fn serving(network: &Architecture, mirror: bool) -> (Graph, String) {
     let graph = network.graph(0.0);
-    if mirror { mirrored(&graph) } else { graph }
+    let graph = if mirror { mirrored(&graph) } else { graph };
+    (graph, serving_name(&network.to_string(), mirror))
 }
 
 /// What contracts call [`serving`] networks.
@@ -79,13 +80,13 @@ pub fn serving_name(networks: &str, mirror: bool) -> String {
     format!("{networks}{}", if mirror { MIRRORED } else { "" })
 }
 
-/// The contract of a model that is yet to be trained: complete but for version, post-processing and scores.
+/// The contract of a model that is yet to be trained: complete but for version, post-processing, scores, and what of the
+/// network is to serve.
 ///
 /// # Errors
 /// What a contract cannot hold, such as an empty name: better known before training than after.
 pub fn draft(
     recipe: &Recipe,
-    mirror: bool,
     prefix: &str,
     provenance: Provenance,
 ) -> Result<Contract, ContractError> {
@@ -93,7 +94,7 @@ pub fn draft(
     let contract = Contract {
         contract_version: CONTRACT_VERSION,
         model_version: format!("{prefix}-draft"),
-        network: serving_name(&recipe.network.to_string(), mirror),
+        network: recipe.network.to_string(),
         label: LABEL.to_owned(),
         unit: Unit::Slice,
         input,

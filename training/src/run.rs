@@ -134,10 +134,15 @@ impl OnDevice for Run<'_> {
             self.session,
             device,
         )?;
+        let (graph, network) = serving(&recipe.network, self.mirror);
+        let contract = Contract {
+            network,
+            ..self.contract
+        };
         let onnx = package::<B::InnerBackend>(
-            (&serving(&recipe.network, self.mirror), &fitted.best),
+            (&graph, &fitted.best),
             self.name,
-            self.contract,
+            contract,
             Decided::default(),
             &self.validation,
             device,

@@ -19,7 +19,7 @@ pub enum FitToGrid {
     Resample,
 }
 
-/// Everything of a [`Recipe`] that a user decides, and how its network is to look at a slice.
+/// Everything of a [`Recipe`] that a user decides, and whether its model sees mirror images too.
 #[derive(Args, Clone, Debug)]
 pub struct Settings {
     /// Network: lean-small, lean-medium, lean-fine (each also with -norm), lean-tiny-norm, efficient-lite0 (its
@@ -77,8 +77,16 @@ pub struct Settings {
     /// Seed of everything random.
     #[arg(long, default_value_t = 155, value_parser = seed)]
     pub seed: u64,
+    /// How the trained network looks at a slice.
+    #[command(flatten)]
+    pub views: Views,
+}
+
+/// How a trained network looks at a slice.
+#[derive(Args, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Views {
     /// Whether the model averages the logits of each slice and of its mirror image: better masks for twice the time.
-    #[arg(long, default_value_t = true, action = ArgAction::Set, value_parser = boolean)]
+    #[arg(long, value_name = "true|false", default_value_t = true, action = ArgAction::Set, value_parser = boolean)]
     pub mirror: bool,
 }
 

@@ -19,8 +19,8 @@ use glioseg_shared::imaging::phantom::{Phantom, PhantomConfig};
 use glioseg_shared::imaging::{
     CHANNELS, Intensity, Mask, Slice, encode_mask_tiff, encode_slice_tiff,
 };
-use glioseg_shared::model::Contract;
 use glioseg_shared::model::contract::{NOTICE, Score};
+use glioseg_shared::model::{Contract, Network};
 use glioseg_shared::registry::Pointer;
 use glioseg_shared::scoring::{Counts, PatientScore, SliceScore, Summary};
 use glioseg_training::checkpoint::{Checkpoint, weights_digest};
@@ -313,6 +313,28 @@ fn the_same_seed_gives_the_same_bytes_on_any_number_of_threads() {
     assert_eq!(contract.network, "lean-tiny-norm, mirrored");
     let parts: Vec<_> = contract.scores.iter().map(|s| s.split.as_str()).collect();
     assert_eq!(parts, ["validation"], "test patients stay unseen");
+
+    assert!(sees_mirror_images(&study.read("a/model.onnx")));
+}
+
+/// Whether the mirror image of a slice gives the mirror image of its logits.
+fn sees_mirror_images(onnx: &[u8]) -> bool {
+    let network = Network::from_onnx(onnx).unwrap();
+    let width = network.grid().width;
+    let mirrored = |values: &[f32]| -> Vec<f32> {
+        let rows = values.chunks_exact(width);
+        rows.flat_map(|row| row.iter().rev().copied()).collect()
+    };
+    let values: Vec<f32> = (0..3 * width * network.grid().height)
+        .map(|i| (i * 7919 % 1009) as f32 / 1009.0)
+        .collect();
+    let of_mirrored = network.logits(&mirrored(&values)).unwrap();
+    let difference = mirrored(&network.logits(&values).unwrap())
+        .iter()
+        .zip(&of_mirrored)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max);
+    difference < 1e-4
 }
 
 #[test]
@@ -614,6 +636,11 @@ fn a_checkpoint_becomes_a_model_that_is_evaluated() {
     };
     succeed(&mut export("again.onnx"));
     assert!(study.read("again.onnx") == study.read("out/model.onnx"));
+    succeed(export("single.onnx").args(["--mirror", "false"]));
+    let single = study.read("single.onnx");
+    let network = Contract::of_onnx(&single).unwrap().network;
+    assert_eq!(network, "lean-tiny-norm");
+    assert!(!sees_mirror_images(&single));
     succeed(export("scored.onnx").arg("--score-test"));
     succeed(export("decided.onnx").args(["--threshold", "0.4", "--minimum-component", "77"]));
     let decided = Contract::of_onnx(&study.read("decided.onnx")).unwrap();
@@ -701,6 +728,7 @@ fn every_patient_is_scored_by_the_network_that_has_not_seen_it() {
     let model = study.read("out/model.onnx");
     let contract = Contract::of_onnx(&model).unwrap();
     assert_eq!(contract.network, "2 of lean-tiny-norm, mirrored");
+    assert!(sees_mirror_images(&model));
     let figures: serde_json::Value =
         serde_json::from_slice(&study.read("out/evaluation.json")).unwrap();
     assert_eq!(figures["model"]["version"], contract.model_version);
@@ -747,6 +775,7 @@ fn every_patient_is_scored_by_the_network_that_has_not_seen_it() {
     succeed(join.args(["--mirror", "false"]));
     let joined = Contract::of_onnx(&study.read("out/model.onnx")).unwrap();
     assert_eq!(joined.network, "2 of lean-tiny-norm, lean-tiny-norm");
+    assert!(!sees_mirror_images(&study.read("out/model.onnx")));
     assert_eq!(joined.scores.len(), 1);
     let mut join = study.run("cross-validate", "out", 1);
     join.arg("--join")

@@ -7,13 +7,17 @@ use tract_onnx::prelude::{
     Datum, TValue, TVec, Tensor, TractResult, TypedFact, TypedModel, TypedNode, tvec,
 };
 use tract_onnx::tract_core::internal::{
-    DatumExt, EvalContext, EvalOp, Op, StaticName, TypedModelPatch, TypedOp, as_op, bail,
+    DatumExt, EvalContext, EvalOp, Op, StaticName, TypedModelPatch, TypedOp, as_op, bail, ensure,
     op_as_typed_op, op_out_of_plan,
 };
 use tract_onnx::tract_core::ops::cnn::KernelFormat;
 use tract_onnx::tract_core::ops::cnn::conv::Conv;
 
-use crate::depthwise::{Room, Steps};
+use super::onnx::MAX_ELEMENTS;
+use crate::depthwise::{Scratch, Steps};
+
+/// Largest side of a kernel that is laid out; larger ones are none of a network's.
+const MAX_SIDE: usize = 31;
 
 /// Replaces what [`Steps`] can do; other convolutions are left to tract.
 pub(super) fn replace(model: &mut TypedModel) -> TractResult<()> {
@@ -30,7 +34,7 @@ pub(super) fn replace(model: &mut TypedModel) -> TractResult<()> {
 }
 
 /// The operation that does what the node does, when it is one of a square kernel of an odd side, zero padding of half of
-/// it all around, one stride, and as many filters as channels, on one image of single precision.
+/// it all around, one stride no longer than the kernel, and as many filters as channels, on one image of single precision.
 fn fitting(model: &TypedModel, node: &TypedNode) -> Option<Depthwise> {
     let convolution = node.op_as::<Conv>()?;
     let pool = &convolution.pool_spec;
@@ -38,52 +42,61 @@ fn fitting(model: &TypedModel, node: &TypedNode) -> Option<Depthwise> {
     let [image, kernel, bias] = facts[..] else {
         return None;
     };
-    let plain = facts
+    let single = facts
         .iter()
         .all(|fact| fact.datum_type == f32::datum_type());
-    if !plain || convolution.q_params.is_some() || convolution.kernel_fmt != KernelFormat::OIHW {
+    if !single || convolution.q_params.is_some() || convolution.kernel_fmt != KernelFormat::OIHW {
         return None;
     }
-    let shape = image.shape.as_concrete()?;
-    let layout = pool.data_format.shape(shape).ok()?;
-    let (&channels, &[height, width]) = (layout.c(), layout.hw_dims()) else {
+    let layout = pool.data_format.shape(image.shape.as_concrete()?).ok()?;
+    let channels = *layout.c();
+    let (&[height, width], &[side, other_side]) = (layout.hw_dims(), &pool.kernel_shape[..]) else {
         return None;
     };
-    let (&[side, other], strides) = (&pool.kernel_shape[..], pool.strides()) else {
+    let (strides, padding) = (pool.strides(), pool.computed_padding(&[height, width]));
+    let (&[stride, other_stride], [rows, columns]) = (&*strides, &padding[..]) else {
         return None;
     };
-    let by_channel = convolution.group == channels
-        && pool.output_channels == channels
-        && !pool.data_format.c_is_last()
+    // A convolution without biases has a zero for them.
+    let biases = bias.shape.as_concrete()?;
+    let by_channel = !pool.data_format.c_is_last()
         && layout.n().is_none_or(|&n| n == 1)
+        && convolution.group == channels
+        && pool.output_channels == channels
         && kernel.shape.as_concrete()? == [channels, 1, side, side]
-        && bias.shape.as_concrete()? == [channels];
-    let square = side == other
+        && (biases.is_empty() || biases == [channels]);
+    let square = side == other_side
         && side % 2 == 1
-        && strides[0] > 0
-        && strides[0] == strides[1]
-        && pool.dilations().iter().all(|&d| d == 1);
+        && side <= MAX_SIDE
+        && stride == other_stride
+        && (1..=side).contains(&stride)
+        && pool.dilations().iter().all(|&dilation| dilation == 1);
     if !by_channel || !square || height == 0 || width == 0 {
         return None;
     }
-    let steps = Steps::new(height, width, side, strides[0]);
-    let padding = pool.computed_padding(&[height, width]);
-    let same = padding.iter().all(|axis| axis.pad_before == side / 2)
-        && padding[0].convoluted == steps.rows()
-        && padding[1].convoluted == steps.columns();
+    let steps = Steps::new(height, width, side, stride);
+    let same = [rows, columns]
+        .iter()
+        .all(|axis| axis.pad_before == side / 2)
+        && [rows.convoluted, columns.convoluted] == [steps.rows(), steps.columns()];
+    let small = steps
+        .laid_out()
+        .is_some_and(|values| values <= MAX_ELEMENTS);
     let batch = layout.n().map(|_| 1);
     let output = [channels, steps.rows(), steps.columns()];
-    same.then_some(Depthwise {
-        output: batch.into_iter().chain(output).collect(),
+    (same && small).then_some(Depthwise {
         steps,
+        channels,
+        output: batch.into_iter().chain(output).collect(),
     })
 }
 
 /// A convolution of every channel by itself: of an image `[channels, height, width]` or a batch of one, with kernels
-/// `[channels, 1, k, k]` and biases `[channels]`.
+/// `[channels, 1, k, k]` and biases `[channels]`, or one for all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Depthwise {
     steps: Steps,
+    channels: usize,
     /// Shape of the result, with a batch where the image has one.
     output: TVec<usize>,
 }
@@ -103,16 +116,28 @@ impl EvalOp for Depthwise {
         let [image, kernel, bias] = &inputs[..] else {
             bail!("three inputs are needed, not {}", inputs.len());
         };
+        let (image, kernel, bias) = (plain(image)?, plain(kernel)?, plain(bias)?);
+        let Self {
+            steps, channels, ..
+        } = self;
+        ensure!(
+            image.len() == channels * steps.area()
+                && kernel.len() == channels * steps.taps()
+                && [1, *channels].contains(&bias.len()),
+            "{steps:?} over {channels} channels cannot take {}, {} and {} values",
+            image.len(),
+            kernel.len(),
+            bias.len()
+        );
         let mut output = Tensor::zero::<f32>(&self.output)?;
-        let planes = plain(image)?.chunks_exact(self.steps.area());
-        let kernels = plain(kernel)?.chunks_exact(self.steps.taps());
-        let mut room = Room::default();
         let mut results = output.try_as_plain_ram_mut()?;
         let results = results.as_slice_mut::<f32>()?;
-        let results = results.chunks_exact_mut(self.steps.positions());
-        let filters = kernels.zip(plain(bias)?);
+        let results = results.chunks_exact_mut(steps.positions());
+        let planes = image.chunks_exact(steps.area());
+        let filters = kernel.chunks_exact(steps.taps()).zip(bias.iter().cycle());
+        let mut scratch = Scratch::default();
         for ((result, plane), (kernel, &bias)) in results.zip(planes).zip(filters) {
-            self.steps.convolve(plane, kernel, bias, &mut room, result);
+            steps.convolve(plane, kernel, bias, &mut scratch, result);
         }
         Ok(tvec!(output.into()))
     }
@@ -138,31 +163,44 @@ mod tests {
 
     use super::*;
 
-    /// That they compute the same is for the goldens to say; here, that they are taken and no other.
-    #[test]
-    fn square_kernels_of_an_odd_side_are_taken_and_no_others() {
-        let file = include_bytes!("../../tests/goldens/inference/separable.onnx");
+    /// Kernel side, stride, height and width of what is taken, and how many convolutions by channel are left.
+    fn taken(file: &[u8]) -> (Vec<[usize; 4]>, usize) {
         let model = tract_onnx::onnx()
             .model_for_read(&mut &file[..])
             .and_then(InferenceModelExt::into_typed)
             .and_then(TypedModel::into_decluttered);
         let mut model = model.unwrap();
         replace(&mut model).unwrap();
-        let mut sides: Vec<_> = model
-            .nodes()
-            .iter()
-            .filter_map(|node| node.op_as())
+        let mut taken: Vec<_> = (model.nodes().iter())
+            .filter_map(|node| node.op_as::<Depthwise>())
+            .map(|d| d.steps.dimensions())
             .collect();
-        sides.sort_by_key(|d: &&Depthwise| d.steps.taps());
-        let sides: Vec<_> = sides.iter().map(|d| d.steps.taps().isqrt()).collect();
-        // tract has made one of the kernels of side 5 the one that pads the image by a row.
-        assert_eq!(sides, [1, 3, 3, 5, 5, 5, 7]);
-        let mut left: Vec<_> = model
-            .nodes()
-            .iter()
-            .filter_map(|node| node.op_as())
-            .collect();
-        left.retain(|c: &&Conv| c.group == 8 && c.pool_spec.output_channels == 8);
-        assert_eq!(left.len(), 4);
+        taken.sort_unstable();
+        let left = (model.nodes().iter())
+            .filter_map(|node| node.op_as::<Conv>())
+            .filter(|c| c.group > 1 && c.group == c.pool_spec.output_channels);
+        (taken, left.count())
+    }
+
+    /// That they compute the same is for the goldens to say; here, that they are taken and no others.
+    #[test]
+    fn square_kernels_of_an_odd_side_are_taken_and_no_others() {
+        let (taken, left) = taken(include_bytes!(
+            "../../tests/goldens/inference/separable.onnx"
+        ));
+        let [height, width] = [32, 48];
+        // tract has made one of the kernels of side 5 the one that pads the image by a row: it is among those left.
+        let expected = [
+            [1, 1, height, width],
+            [3, 1, height, width],
+            [3, 1, height, width],
+            [3, 2, height, width],
+            [5, 1, height / 2, width / 2],
+            [5, 2, height, width],
+            [5, 3, 33, width],
+            [7, 1, height, width],
+        ];
+        assert_eq!(taken, expected);
+        assert_eq!(left, 5);
     }
 }

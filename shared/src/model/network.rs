@@ -91,7 +91,7 @@ impl Network {
     }
 }
 
-/// Makes a panic of tract an error.
+/// Makes a panic of tract, or of an operator of ours in it, an error.
 ///
 /// A last resort behind the checks of [`onnx`]: attributes that are each valid can contradict one
 /// another (a kernel larger than its padded input, say), which tract meets with assertions. Nothing
@@ -103,7 +103,10 @@ fn guarded<T>(work: impl FnOnce() -> TractResult<T>) -> TractResult<T> {
             .downcast_ref::<String>()
             .map(String::as_str)
             .or_else(|| panic.downcast_ref::<&str>().copied());
-        bail!("tract panicked: {}", message.unwrap_or("no message"))
+        bail!(
+            "the inference engine panicked: {}",
+            message.unwrap_or("no message")
+        )
     })
 }
 
@@ -158,4 +161,20 @@ fn optimise(typed: TypedModel) -> TractResult<Arc<TypedRunnableModel>> {
         model.optimize()?;
         model.into_runnable()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_network_runs_the_convolutions_by_channel_of_this_crate() {
+        let file = include_bytes!("../../tests/goldens/inference/separable.onnx");
+        let network = Network::from_onnx(file).unwrap();
+        let nodes = network.plan.model().nodes();
+        let ours = nodes.iter().filter(|node| node.op().name() == "Depthwise");
+        assert_eq!(ours.count(), 8);
+    }
 }

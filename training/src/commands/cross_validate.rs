@@ -17,6 +17,7 @@ use glioseg_training::package;
 use glioseg_training::recipe::Recipe;
 use glioseg_training::report::{Report, Subject};
 use glioseg_training::run::{StartWeights, data_name, run_data, split_name};
+use glioseg_training::settings::{Settings, Views};
 
 use super::fit::{self, FitArgs};
 use super::{CommandError, Outcome, decode, progress_bar, write_file};
@@ -91,6 +92,11 @@ pub(crate) fn run(args: CrossValidateArgs) -> Outcome {
         let of_fold = FitArgs {
             run: fit::RunArgs {
                 out: folder(fold),
+                settings: Settings {
+                    // Only the model of all networks serves.
+                    views: Views { mirror: false },
+                    ..args.run.settings.clone()
+                },
                 ..args.run.clone()
             },
             fold: Some(fold),
@@ -104,8 +110,8 @@ pub(crate) fn run(args: CrossValidateArgs) -> Outcome {
     let everybody = trained_on_all(&split);
     let learned = dataset.select(&everybody.train)?;
     let cache = decode(&learned, args.run.cache.as_deref())?;
-    let mirror = args.run.settings.mirror;
-    let graph = |recipe: &Recipe| package::serving(&recipe.network, mirror);
+    let mirror = args.run.settings.views.mirror;
+    let graph = |recipe: &Recipe| package::serving(&recipe.network, mirror).0;
     let mut folds = Vec::new();
     let mut recipes = Vec::new();
     for number in 0..split.folds.len() {
@@ -137,7 +143,6 @@ pub(crate) fn run(args: CrossValidateArgs) -> Outcome {
     );
     let mut contract = package::draft(
         recipe,
-        mirror,
         &args.name,
         Provenance {
             data: names.0.clone(),

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use burn::backend::Flex;
-use clap::{ArgAction, Args, value_parser};
+use clap::{Args, value_parser};
+use glioseg_shared::model::Contract;
 use glioseg_training::calibrate::Decided;
 use glioseg_training::checkpoint::Checkpoint;
 use glioseg_training::data::cache::CachedPatient;
@@ -13,7 +14,7 @@ use glioseg_training::data::split::Split;
 use glioseg_training::evaluate::studies::Part;
 use glioseg_training::package::{self, GRID};
 use glioseg_training::run::{data_name, provenance, run_data, split_name};
-use glioseg_training::settings::boolean;
+use glioseg_training::settings::Views;
 
 use super::{Outcome, decode, write_file};
 
@@ -43,9 +44,8 @@ pub(crate) struct ExportArgs {
     /// Also score the model on the test patients, once its post-processing is fixed.
     #[arg(long)]
     score_test: bool,
-    /// Whether the model averages the logits of each slice and of its mirror image: better masks for twice the time.
-    #[arg(long, default_value_t = true, action = ArgAction::Set, value_parser = boolean)]
-    mirror: bool,
+    #[command(flatten)]
+    views: Views,
     /// Probability from which a pixel is tumour [default: what is plainest and good on the validation patients].
     #[arg(long, value_parser = probability)]
     threshold: Option<f32>,
@@ -90,8 +90,11 @@ pub(crate) fn run(args: &ExportArgs) -> Outcome {
     );
     let provenance = provenance(&dataset, &split, names, &checkpoint.recipe, &args.commit)?;
     let validation = studies(Part::Validation)?;
-    let contract = package::draft(&checkpoint.recipe, args.mirror, &args.name, provenance)?;
-    let graph = package::serving(&checkpoint.recipe.network, args.mirror);
+    let (graph, network) = package::serving(&checkpoint.recipe.network, args.views.mirror);
+    let contract = Contract {
+        network,
+        ..package::draft(&checkpoint.recipe, &args.name, provenance)?
+    };
     let mut onnx = package::package::<Flex>(
         (&graph, &checkpoint.best),
         &args.name,

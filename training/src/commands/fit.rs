@@ -98,8 +98,7 @@ pub(super) fn train(args: &FitArgs, which: StartWeights) -> Outcome {
         split_name(&args.split, *fold),
     );
     let provenance = provenance(&dataset, &split, names, &recipe, &args.commit)?;
-    let mirror = args.settings.mirror;
-    let contract = draft(&recipe, mirror, name, provenance)?;
+    let contract = draft(&recipe, name, provenance)?;
     std::fs::create_dir_all(&args.out)
         .map_err(|e| format!("{}: cannot be made: {e}", args.out.display()))?;
     let cache = decode(&used, args.cache.as_deref())?;
@@ -108,7 +107,7 @@ pub(super) fn train(args: &FitArgs, which: StartWeights) -> Outcome {
     };
     let trained = device.run(Run {
         recipe: &recipe,
-        mirror,
+        mirror: args.settings.views.mirror,
         name,
         contract,
         training: patients(&split.train),

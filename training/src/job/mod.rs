@@ -188,9 +188,9 @@ impl Job<'_> {
         let provenance = provenance(&material.dataset, &material.split, names, &recipe, commit)?;
         let trained = device.run(Run {
             recipe: &recipe,
-            mirror: hyper.settings.mirror,
+            mirror: hyper.settings.views.mirror,
             name: hyper.name(),
-            contract: draft(&recipe, hyper.settings.mirror, hyper.name(), provenance)?,
+            contract: draft(&recipe, hyper.name(), provenance)?,
             training: material.patients(&material.split.train),
             validation: self.validation.clone(),
             origin: Origin {

@@ -5,10 +5,9 @@
 use burn::backend::Flex;
 use burn::tensor::TensorData;
 use burn::tensor::ops::FloatTensor;
-use glioseg_shared::depthwise::{Room, Steps};
+use glioseg_shared::depthwise::{Scratch, Steps};
 use rayon::prelude::*;
 
-use super::depthwise::{GradientRoom, convolve_backward};
 use super::groups::{inverse, place, pooled};
 use super::matrix::{Matrix, add_product};
 use super::patches::Walk;
@@ -121,9 +120,9 @@ impl Kernels for Flex {
         y.par_chunks_exact_mut(steps.positions())
             .zip(x.storage::<f32>().par_chunks_exact(steps.area()))
             .enumerate()
-            .for_each_init(Room::default, |room, (plane, (y, x))| {
+            .for_each_init(Scratch::default, |scratch, (plane, (y, x))| {
                 let (kernel, &bias) = filters[plane % channels];
-                steps.convolve(x, kernel, bias, room, y);
+                steps.convolve(x, kernel, bias, scratch, y);
             });
         tensor(y, [batch, channels, steps.rows(), steps.columns()])
     }
@@ -138,6 +137,7 @@ impl Kernels for Flex {
         let gradient = gradient.to_contiguous();
         let [batch, channels, height, width] = shape(&x);
         let steps = Steps::new(height, width, shape(&weight)[3], stride);
+        let dot = |a: &[f32], b: &[f32]| sum_of_pairs(a, b, |a, b| a * b) as f32;
         let w = weight.storage::<f32>();
         let mut by_x = vec![0.0; x.storage::<f32>().len()];
         let mut by_weight = vec![0.0; batch * w.len()];
@@ -152,10 +152,10 @@ impl Kernels for Flex {
             )
             .enumerate()
             .for_each_init(
-                GradientRoom::default,
-                |room, (plane, (((by_weight, by_x), x), g))| {
+                Scratch::default,
+                |scratch, (plane, (((by_weight, by_x), x), g))| {
                     let kernel = &w[plane % channels * steps.taps()..][..steps.taps()];
-                    convolve_backward(&steps, [x, kernel, g], room, by_x, by_weight);
+                    steps.convolve_backward([x, kernel, g], dot, scratch, by_x, by_weight);
                 },
             );
         let by_bias = channel_sums(gradient.storage(), channels, steps.positions());

@@ -7,7 +7,6 @@
 mod adamw;
 mod autodiff;
 mod cpu;
-mod depthwise;
 pub(crate) mod elementary;
 mod groups;
 mod matrix;

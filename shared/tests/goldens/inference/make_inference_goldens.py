@@ -43,12 +43,12 @@ class Graph:
         self.nodes.append(helper.make_node(op, inputs, [output], name=f"n{len(self.nodes)}", **attributes))
         return output
 
-    def conv(self, x, channels, outputs, kernel=3, stride=1, group=1, output=None, pads=None, dilation=1):
+    def conv(self, x, channels, outputs, kernel=3, stride=1, group=1, output=None, pads=None, dilation=1, bias=True):
         fan_in = channels // group * kernel * kernel
         return self.node(
             "Conv", x,
             self.normal(outputs, channels // group, kernel, kernel, scale=(2 / fan_in) ** 0.5),
-            self.normal(outputs, scale=0.1),
+            *([self.normal(outputs, scale=0.1)] if bias else []),
             output=output, kernel_shape=[kernel] * 2, strides=[stride] * 2,
             pads=pads or [dilation * (kernel // 2)] * 4, group=group,
             **({} if dilation == 1 else {"dilations": [dilation] * 2}),
@@ -143,7 +143,10 @@ def separable(seed):
         back(each(each(x, kernel=3, stride=2), kernel=5), 2),
         back(each(x, kernel=5, stride=2), 2),
         g.node("Slice", thirds, *ends),
-        # None of these is one of a square kernel of an odd side with zeros of half of it around the image.
+        each(x, kernel=3, bias=False),
+        # None of these is one of a square kernel of an odd side with zeros of half of it around the image, and a stride
+        # no longer than that.
+        back(each(x, kernel=3, stride=4), 4),
         back(each(x, kernel=3, stride=2, pads=[0, 0, 1, 1]), 2),
         each(x, kernel=2, pads=[1, 1, 0, 0]),
         each(x, kernel=3, dilation=2),
