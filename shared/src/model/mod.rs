@@ -6,10 +6,10 @@
 
 pub mod confidence;
 pub mod contract;
-mod depthwise;
 mod error;
 pub mod network;
 mod onnx;
+mod operators;
 pub mod postprocess;
 pub mod preprocess;
 pub mod segmenter;

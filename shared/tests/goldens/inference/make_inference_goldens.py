@@ -123,7 +123,8 @@ def lean(seed):
 
 
 def separable(seed):
-    """Convolutions of every channel by itself: kernels, strides, odd sizes, and what is nearly one of them."""
+    """Convolutions of every channel by itself: kernels, strides, odd sizes, and what is nearly one of them; mirror
+    images by columns and by rows."""
     g = Graph(seed)
 
     def each(x, **options):
@@ -137,7 +138,13 @@ def separable(seed):
     taller = g.node("Pad", x, g.constant(np.array([0, 0, 1, 0, 0, 0, 0, 0])))  # 33 rows
     thirds = back(each(each(taller, kernel=5), kernel=5, stride=3), 3)
     ends = [g.constant(np.array([value])) for value in (0, HEIGHT, 2)]
+
+    def mirrored(x, axis):
+        return g.node("Slice", x, *[g.constant(np.array([value])) for value in (-1, -(2**63), axis, -1)])
+
     branches = [
+        mirrored(each(mirrored(x, 3), kernel=3), 3),
+        mirrored(x, 2),
         each(each(x, kernel=3), kernel=7),
         each(x, kernel=1),
         back(each(each(x, kernel=3, stride=2), kernel=5), 2),

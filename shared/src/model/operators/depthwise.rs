@@ -1,4 +1,4 @@
-//! tract's convolutions of every channel by itself, replaced by [`Steps`].
+//! Convolutions of every channel by itself: tract's, replaced by [`Steps`].
 //!
 //! tract walks over such a convolution pixel by pixel where its stride is not 1 and tap by tap elsewhere. In networks
 //! that are made of these layers, as EfficientNet's encoders are, that was more than half of the time of a run.
@@ -7,35 +7,22 @@ use tract_onnx::prelude::{
     Datum, TValue, TVec, Tensor, TractResult, TypedFact, TypedModel, TypedNode, tvec,
 };
 use tract_onnx::tract_core::internal::{
-    DatumExt, EvalContext, EvalOp, Op, StaticName, TypedModelPatch, TypedOp, as_op, bail, ensure,
-    op_as_typed_op, op_out_of_plan,
+    DatumExt, EvalContext, EvalOp, Op, StaticName, TypedOp, as_op, bail, ensure, op_as_typed_op,
+    op_out_of_plan,
 };
 use tract_onnx::tract_core::ops::cnn::KernelFormat;
 use tract_onnx::tract_core::ops::cnn::conv::Conv;
 
-use super::onnx::MAX_ELEMENTS;
+use super::super::onnx::MAX_ELEMENTS;
+use super::values;
 use crate::depthwise::{Scratch, Steps};
 
 /// Largest side of a kernel that is laid out; larger ones are none of a network's.
 const MAX_SIDE: usize = 31;
 
-/// Replaces what [`Steps`] can do; other convolutions are left to tract.
-pub(super) fn replace(model: &mut TypedModel) -> TractResult<()> {
-    let found: Vec<_> = model
-        .nodes()
-        .iter()
-        .filter_map(|node| Some((node.id, fitting(model, node)?)))
-        .collect();
-    for (id, depthwise) in found {
-        let node = model.node(id);
-        TypedModelPatch::replace_single_op(model, node, &node.inputs, depthwise)?.apply(model)?;
-    }
-    Ok(())
-}
-
 /// The operation that does what the node does, when it is one of a square kernel of an odd side, zero padding of half of
 /// it all around, one stride no longer than the kernel, and as many filters as channels, on one image of single precision.
-fn fitting(model: &TypedModel, node: &TypedNode) -> Option<Depthwise> {
+pub(super) fn fitting(model: &TypedModel, node: &TypedNode) -> Option<Depthwise> {
     let convolution = node.op_as::<Conv>()?;
     let pool = &convolution.pool_spec;
     let facts = model.node_input_facts(node.id).ok()?;
@@ -94,7 +81,7 @@ fn fitting(model: &TypedModel, node: &TypedNode) -> Option<Depthwise> {
 /// A convolution of every channel by itself: of an image `[channels, height, width]` or a batch of one, with kernels
 /// `[channels, 1, k, k]` and biases `[channels]`, or one for all.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Depthwise {
+pub(super) struct Depthwise {
     steps: Steps,
     channels: usize,
     /// Shape of the result, with a batch where the image has one.
@@ -116,7 +103,7 @@ impl EvalOp for Depthwise {
         let [image, kernel, bias] = &inputs[..] else {
             bail!("three inputs are needed, not {}", inputs.len());
         };
-        let (image, kernel, bias) = (plain(image)?, plain(kernel)?, plain(bias)?);
+        let (image, kernel, bias) = (values(image)?, values(kernel)?, values(bias)?);
         let Self {
             steps, channels, ..
         } = self;
@@ -151,16 +138,13 @@ impl TypedOp for Depthwise {
     as_op!();
 }
 
-fn plain(tensor: &Tensor) -> TractResult<&[f32]> {
-    tensor.try_as_plain_ram()?.as_slice::<f32>()
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
     use tract_onnx::prelude::{Framework, InferenceModelExt};
 
+    use super::super::replace;
     use super::*;
 
     /// Kernel side, stride, height and width of what is taken, and how many convolutions by channel are left.
@@ -186,12 +170,13 @@ mod tests {
     #[test]
     fn square_kernels_of_an_odd_side_are_taken_and_no_others() {
         let (taken, left) = taken(include_bytes!(
-            "../../tests/goldens/inference/separable.onnx"
+            "../../../tests/goldens/inference/separable.onnx"
         ));
         let [height, width] = [32, 48];
         // tract has made one of the kernels of side 5 the one that pads the image by a row: it is among those left.
         let expected = [
             [1, 1, height, width],
+            [3, 1, height, width],
             [3, 1, height, width],
             [3, 1, height, width],
             [3, 2, height, width],
