@@ -15,6 +15,9 @@
 //!
 //! Not a medical device: research use only.
 
+// Bad input ends in an error; where something is expected all the same, the place says why it holds.
+#![warn(clippy::expect_used, clippy::panic, clippy::unreachable, clippy::todo)]
+
 pub mod cloud;
 pub mod depthwise;
 pub mod digest;

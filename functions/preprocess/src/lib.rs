@@ -13,6 +13,9 @@
 //! is set aside, and what was made before stays beside the rejection, which says so, until an upload can be read again.
 //! Where a corrected file has fewer pages than before, what the others became stays too, until the study is deleted.
 
+// Bad input ends in an error; where something is expected all the same, the place says why it holds.
+#![warn(clippy::expect_used, clippy::panic, clippy::unreachable, clippy::todo)]
+
 mod archive;
 pub mod config;
 pub mod decode;

@@ -9,6 +9,9 @@
 //! - [`memory`]: what slices that are collected at once share.
 //! - [`config`]: the environment.
 
+// Bad input ends in an error; where something is expected all the same, the place says why it holds.
+#![warn(clippy::expect_used, clippy::panic, clippy::unreachable, clippy::todo)]
+
 pub mod bus;
 mod collect;
 pub mod completion;

@@ -33,6 +33,10 @@ impl Memory {
 
     /// Waits until so many bytes are free; they are taken until what is returned is dropped. For more than there is,
     /// all of it is taken: that slice is alone.
+    #[expect(
+        clippy::expect_used,
+        reason = "the semaphore is made here and never closed"
+    )]
     pub(crate) async fn take(&self, bytes: u64) -> SemaphorePermit<'_> {
         let wanted = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
         let taken = self.free.acquire_many(wanted.min(self.units)).await;

@@ -6,6 +6,9 @@
 //! - [`http`]: images that somebody sends, and questions about the model.
 //! - [`config`]: the environment.
 
+// Bad input ends in an error; where something is expected all the same, the place says why it holds.
+#![warn(clippy::expect_used, clippy::panic, clippy::unreachable, clippy::todo)]
+
 pub mod config;
 pub mod event;
 pub mod http;

@@ -95,6 +95,10 @@ impl<'a> Segmented<'a> {
 
     /// FLAIR in grey under the outline of the mask.
     #[must_use]
+    #[expect(
+        clippy::expect_used,
+        reason = "a segmentation has the size of its slice"
+    )]
     pub fn overlay_png(&self) -> Vec<u8> {
         let mut picture = Picture::grey(&self.prepared.slice, imaging::Channel::Flair);
         draw_outline(&mut picture, &self.found.mask, PREDICTION)
@@ -110,6 +114,10 @@ impl<'a> Segmented<'a> {
 
     /// The report.
     #[must_use]
+    #[expect(
+        clippy::expect_used,
+        reason = "a segmentation has the size of its slice"
+    )]
     pub fn report(&self) -> SliceReport {
         report::of(self.prepared, &self.found, self.channel)
             .expect("a mask and its probabilities have the size of their slice")

@@ -164,6 +164,10 @@ pub fn encode_rgb_png(width: usize, height: usize, pixels: &[u8]) -> Vec<u8> {
     encode(width, height, pixels, ExtendedColorType::Rgb8)
 }
 
+#[expect(
+    clippy::expect_used,
+    reason = "sides are bounded where images come in, and memory takes every write"
+)]
 fn encode(width: usize, height: usize, pixels: &[u8], colour: ExtendedColorType) -> Vec<u8> {
     let side = |side| u32::try_from(side).expect("a side that PNG can hold");
     let mut file = Vec::new();

@@ -24,6 +24,10 @@ pub trait Document: Serialize + DeserializeOwned {
     /// # Panics
     /// When a map of it has keys that are no text; none of the documents here has one.
     #[must_use]
+    #[expect(
+        clippy::expect_used,
+        reason = "no document has a map whose keys are no text"
+    )]
     fn to_json(&self) -> Vec<u8> {
         let mut json = serde_json::to_vec(self).expect("the keys of every map are text");
         json.push(b'\n');

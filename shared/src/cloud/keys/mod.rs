@@ -29,6 +29,10 @@ pub use uploads::{MANIFEST_FILE, NotAnUpload, Upload, UploadKind, classify, uplo
 
 use super::storage::ObjectKey;
 
+#[expect(
+    clippy::expect_used,
+    reason = "names are checked, and their longest lengths add up to less than a key may have"
+)]
 fn layout(key: String) -> ObjectKey {
     ObjectKey::parse(key).expect("the names in it are checked segments, short enough together")
 }

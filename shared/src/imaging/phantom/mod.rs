@@ -143,6 +143,7 @@ impl Phantom {
 }
 
 /// One slice `up` through the head: image, lesions, brain.
+#[expect(clippy::expect_used, reason = "sizes and lengths are those made here")]
 fn draw_slice(
     head: &Head,
     lesions: &[Lesion],

@@ -145,6 +145,10 @@ impl Directory {
 }
 
 /// A number of four bytes. Counts, sizes and offsets all lie below the length of the file.
+#[expect(
+    clippy::expect_used,
+    reason = "sizes are bounded where images come in, far below 4 GiB"
+)]
 fn long(number: usize) -> [u8; 4] {
     u32::try_from(number)
         .expect("a TIFF file of less than 4 GiB")

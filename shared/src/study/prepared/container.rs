@@ -30,6 +30,10 @@ pub(super) struct Contents {
 ///
 /// # Panics
 /// When a side exceeds the 2<sup>31</sup> - 1 pixels that the format can hold.
+#[expect(
+    clippy::expect_used,
+    reason = "sides are bounded where images come in, and memory takes every write"
+)]
 pub(super) fn write(slice: &Slice, text: &str) -> Vec<u8> {
     let side = |side| u32::try_from(side).expect("a side that PNG can hold");
     let mut file = Vec::new();

@@ -106,6 +106,7 @@ impl Prepared {
     /// # Panics
     /// When a side exceeds the 2<sup>31</sup> - 1 pixels that the format can hold.
     #[must_use]
+    #[expect(clippy::expect_used, reason = "the description has no maps")]
     pub fn encode(&self) -> Vec<u8> {
         let description = Description {
             schema: Schema::V1,
