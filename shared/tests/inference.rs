@@ -68,7 +68,14 @@ fn refusal(bytes: &[u8]) -> ModelError {
 
 #[test]
 fn logits_are_onnx_runtimes() {
-    for model in ["classic", "residual", "lean", "separable", "volume"] {
+    for model in [
+        "classic",
+        "residual",
+        "lean",
+        "separable",
+        "mirrored",
+        "volume",
+    ] {
         let file = read(&format!("{model}.onnx"));
         let network = Network::from_onnx(&file).unwrap();
         let contract = Contract::of_onnx(&file).unwrap();
@@ -102,7 +109,7 @@ fn logits_on_real_slices_are_onnx_runtimes() {
             slices.extend(decode_slices(&bytes, &Limits::default()).unwrap());
         }
     }
-    for model in ["classic", "residual", "lean", "separable"] {
+    for model in ["classic", "residual", "lean", "separable", "mirrored"] {
         let path = goldens().join(format!("{model}.onnx"));
         let file = fs::read(&path).unwrap();
         let network = Network::from_onnx(&file).unwrap();
@@ -131,7 +138,7 @@ fn logits_on_real_slices_are_onnx_runtimes() {
 
 #[test]
 fn a_segmentation_has_the_size_of_its_input_and_names_its_model() {
-    for model in ["classic", "residual", "lean", "separable"] {
+    for model in ["classic", "residual", "lean", "separable", "mirrored"] {
         let segmenter = Segmenter::from_onnx(&read(&format!("{model}.onnx"))).unwrap();
         for (width, height) in [(1, 1), (48, 32), (33, 71), (256, 1)] {
             let pixels = (0..width * height * CHANNELS).map(|i| i as u8).collect();

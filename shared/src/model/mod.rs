@@ -7,7 +7,8 @@
 pub mod confidence;
 pub mod contract;
 mod error;
-pub mod network;
+pub mod mirror;
+mod network;
 mod onnx;
 mod operators;
 pub mod postprocess;

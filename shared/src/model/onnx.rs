@@ -26,7 +26,8 @@ pub const OUTPUT: &str = "logits";
 /// Operator sets that tract is tested against.
 const OPSETS: std::ops::RangeInclusive<i64> = 9..=18;
 const MAX_NODES: usize = 10_000;
-const MAX_SIDE: i64 = 1024;
+/// Most rows or columns of an image.
+pub(super) const MAX_SIDE: i64 = 1024;
 /// Largest product of a tensor's dimensions: 1 GiB as f32.
 pub(super) const MAX_ELEMENTS: usize = 1 << 28;
 

@@ -52,7 +52,7 @@ impl Segmenter {
     pub fn from_onnx(bytes: &[u8]) -> Result<Self, ModelError> {
         let proto = onnx::decode(bytes)?;
         let contract = onnx::contract(&proto)?;
-        let network = Network::from_proto(&proto)?;
+        let network = Network::from_proto(proto)?;
         let promised = contract.input.grid();
         if network.grid() != promised {
             let size = |grid: Grid| format!("{}x{}", grid.width, grid.height);

@@ -1,7 +1,6 @@
 //! Operators of tract's that are replaced by faster ones that compute the same.
 
 mod depthwise;
-mod reverse;
 
 use tract_onnx::prelude::{Tensor, TractResult, TypedModel, TypedOp};
 use tract_onnx::tract_core::internal::TypedModelPatch;
@@ -12,9 +11,8 @@ pub(super) fn replace(model: &mut TypedModel) -> TractResult<()> {
         .nodes()
         .iter()
         .filter_map(|node| {
-            let depthwise = || depthwise::fitting(model, node).map(|op| Box::new(op) as _);
-            let reverse = || reverse::fitting(model, node).map(|op| Box::new(op) as _);
-            Some((node.id, depthwise().or_else(reverse)?))
+            let operator = depthwise::fitting(model, node)?;
+            Some((node.id, Box::new(operator) as _))
         })
         .collect();
     for (id, operator) in found {

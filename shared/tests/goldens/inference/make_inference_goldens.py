@@ -166,6 +166,34 @@ def separable(seed):
     return g
 
 
+def mirrored(seed):
+    """Two members, each the mean of what it makes of an image and, mirrored, of its mirror image."""
+    g = Graph(seed)
+    ends = [g.constant(np.array([value])) for value in (-1, -(2**63), 3, -1)]
+
+    def mirror(x):
+        return g.node("Slice", x, *ends)
+
+    def member():
+        weights = [g.normal(8, 3, 3, 3, scale=0.3), g.normal(8, scale=0.1),
+                   g.normal(1, 8, 3, 3, scale=0.3), g.normal(1, scale=0.1)]
+        scales = g.constant(np.array([1, 1, 2, 2], np.float32))
+
+        def network(x):
+            # The padding is on one side only: what it makes of a mirror image is not the mirror image of what it makes.
+            x = g.node("Conv", x, *weights[:2], kernel_shape=[3, 3], strides=[2, 2], pads=[0, 0, 1, 1])
+            x = g.node("LeakyRelu", x, alpha=0.1)
+            x = g.node("Resize", x, "", scales, mode="nearest", coordinate_transformation_mode="asymmetric",
+                       nearest_mode="floor")
+            return g.node("Conv", x, *weights[2:], kernel_shape=[3, 3], pads=[1] * 4)
+
+        both = g.node("Add", network("image"), mirror(network(mirror("image"))))
+        return g.node("Mul", both, g.constant(np.array([0.5], np.float32)))
+
+    g.node("Mul", g.node("Add", member(), member()), g.constant(np.array([0.4], np.float32)), output="logits")
+    return g
+
+
 def contract(name, unit, fit, normalization, postprocessing):
     return {
         "contract_version": 1,
@@ -240,6 +268,7 @@ def main():
         "residual": (residual(2), contract("residual", "slice", "crop_pad", z_score, keep_all)),
         "lean": (lean(3), contract("lean", "slice", "resample", "unit", keep_all)),
         "separable": (separable(5), contract("separable", "slice", "crop_pad", "unit", keep_all)),
+        "mirrored": (mirrored(6), contract("mirrored", "slice", "crop_pad", "unit", keep_all)),
         "volume": (lean(4), contract("volume", "volume", "crop_pad", z_score,
                                      {"threshold": 0.5, "minimum_component_pixels": 4, "keep_largest": True})),
     }
