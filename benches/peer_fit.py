@@ -16,7 +16,7 @@ The same by this repository, for the same seed:
         --crop 224 --dropout 0.0197 --learning-rate 0.001087 --weight-decay 1e-5 --loss dice-focal --augment original \\
         --average 0 --clip 0.5 --tumour-share 0 --patience 50
     glioseg-train export ours-1/checkpoint.bin kaggle_3m --split split.json --out ours-1/plain.onnx --threshold 0.5 \\
-        --minimum-component 0 --score-test
+        --minimum-component 1 --mirror false --score-test
 
 Writes OUT/weights.pt (of the best epoch) and OUT/figures.json. Needs monai, torch, numpy and tifffile
 (benches/requirements.txt).

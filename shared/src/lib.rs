@@ -7,7 +7,7 @@
 //! - [`model`]: what a model file promises (its contract), and keeping the promise.
 //! - [`depthwise`]: a kind of convolution, for inference and for training; numbers in, numbers out.
 //! - [`cloud`]: bytes and keys; knows no pixels.
-//! - [`registry`]: which model serves; the one place where model meets cloud.
+//! - [`registry`]: which model serves.
 //! - [`study`]: the documents that the functions hand each other about a study.
 //! - [`files`]: reading whole files within a bound.
 //! - [`page`]: the frame of reports for people.

@@ -51,7 +51,8 @@ impl Fitted {
 pub struct Origin<'a> {
     /// Digest of data and split.
     pub data: &'a str,
-    /// The weights to begin with; fresh ones, drawn by the recipe's seed, where there are none.
+    /// The weights to begin with; the network's first ones, drawn by the recipe's seed but for an
+    /// encoder that was trained before, where there are none.
     pub start: Option<Weights>,
 }
 
@@ -80,7 +81,7 @@ pub struct Session<'a> {
 
 /// Trains by `recipe`, going on from the session's checkpoint if there is one; validates after every epoch.
 ///
-/// A run that does not go on begins with the weights of `origin`, or with fresh ones drawn by the recipe's seed.
+/// A run that does not go on begins with the weights of `origin`, or with the network's first ones.
 /// The result is the same whether the run was interrupted or not: whatever was done of an epoch that did not end is
 /// done again.
 ///

@@ -1,4 +1,4 @@
-//! Putting a model where it is served from, and keeping a better one in its place.
+//! Putting a model where it is served from, and keeping one that is better in its place.
 //!
 //! A model file and its card are written once, under the version that its contract names. The
 //! channel's pointer is then moved by compare-and-swap: whoever loses a race looks at the new
@@ -63,7 +63,7 @@ pub enum Outcome {
 /// Why a model was not promoted.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Reason {
-    /// The model is not better by the margin.
+    /// The model does not score the margin above the one that serves.
     NotBetter(Scores),
     /// There is no data to score them on.
     NotScored,
@@ -233,7 +233,7 @@ fn answers_by_its_version(version: &ModelVersion, onnx: &[u8]) -> bool {
     model_version(prefix, onnx).is_ok_and(|name| name == version.as_str())
 }
 
-/// Publishes a model, and promotes it to its channel if it scores better than the serving one by the margin.
+/// Publishes a model, and promotes it to its channel if it scores at least the margin above the serving one.
 ///
 /// The first model of a channel is promoted as it is; a later one needs a judge or force. Of equal
 /// scores, at a margin of 0, the newer model wins.

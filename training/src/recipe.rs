@@ -55,7 +55,7 @@ pub struct Recipe {
     pub patience: usize,
     /// Seed of everything random.
     pub seed: u64,
-    /// SHA-256 of the weights that training begins with; fresh ones, drawn by the seed, where there is none.
+    /// SHA-256 of the weights that training begins with; the network's first ones where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<String>,
 }

@@ -91,7 +91,7 @@ pub struct Views {
 }
 
 impl Settings {
-    /// The recipe of a run that begins with fresh weights.
+    /// The recipe of a run that begins with its network's first weights.
     #[must_use]
     pub fn recipe(&self) -> Recipe {
         Recipe {

@@ -44,7 +44,7 @@ pub(crate) struct CrossValidateArgs {
     #[command(flatten)]
     run: fit::RunArgs,
     /// Begin with the networks of an earlier cross-validation in this folder, fold by fold, each as it was after its last
-    /// epoch [default: fresh weights].
+    /// epoch [default: the network's first weights].
     #[arg(long)]
     from: Option<PathBuf>,
     /// Checkpoint of a network that was trained by the split itself, and that joins the model of all networks; may be

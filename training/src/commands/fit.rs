@@ -31,7 +31,7 @@ pub(crate) struct FitArgs {
     #[arg(long)]
     pub(super) fold: Option<usize>,
     /// Begin with the best weights of this checkpoint, of a run with the same network on the same data and split
-    /// [default: fresh weights].
+    /// [default: the network's first weights].
     #[arg(long)]
     pub(super) from: Option<PathBuf>,
     /// Name that the model's version begins with.

@@ -18,7 +18,7 @@ use glioseg_training::settings::fraction;
 
 use super::{CommandError, Outcome, read_model};
 
-/// Publish a model, and let it serve if it is better than the one that serves.
+/// Publish a model, and let it serve if it is no worse than the one that serves.
 ///
 /// Writes models/VERSION/model.onnx and model.json, then moves models/CHANNEL/current.json. Both models are scored anew
 /// on the validation patients of the split, by mean volume Dice; what their cards claim decides nothing. The difference
@@ -38,7 +38,7 @@ pub(crate) struct PublishArgs {
     /// Folder of the data that both models are scored on.
     #[arg(long, requires = "split")]
     data: Option<PathBuf>,
-    /// Mean volume Dice by which the model must be better to serve.
+    /// Mean volume Dice by which the model must at least be better to serve; at 0 it must be no worse.
     #[arg(long, default_value_t = 0.0, value_parser = fraction)]
     margin: f64,
     /// Split with the validation patients.

@@ -11,7 +11,7 @@ use super::Outcome;
 /// Run a training job by SageMaker's container contract, in a container or on a host of one's own.
 ///
 /// Reads hyper-parameters, channels and hosts below ROOT/input, trains (going on from ROOT/checkpoints), writes the
-/// model, its card and its evaluation into ROOT/model, publishes it to MODELS_URI, and lets it serve if it is better
+/// model, its card and its evaluation into ROOT/model, publishes it to MODELS_URI, and lets it serve if it is no worse
 /// than the model that serves on the same validation patients. Started again after it was stopped or killed, it goes on
 /// to the same model.
 #[derive(Args, Debug)]

@@ -16,7 +16,7 @@ use super::container::Container;
 use crate::device::Device;
 use crate::settings::{Settings, above_zero, boolean, count, fraction};
 
-/// What `from` is where a job begins with fresh weights.
+/// What `from` is where a job begins with the first weights of its network.
 const NONE: &str = "none";
 
 /// What becomes of slices that cannot be read.
@@ -59,10 +59,10 @@ pub struct HyperParameters {
     /// Whether the model is written to MODELS_URI.
     #[arg(long, default_value_t = true, action = ArgAction::Set, value_parser = boolean)]
     pub publish: bool,
-    /// Whether it is to serve if it is better than the model that serves.
+    /// Whether it is to serve if it is no worse than the model that serves.
     #[arg(long, default_value_t = true, action = ArgAction::Set, value_parser = boolean)]
     pub promote: bool,
-    /// Mean volume Dice of the validation patients by which it must be better.
+    /// Mean volume Dice of the validation patients by which it must at least be better; at 0 it must be no worse.
     #[arg(long, default_value_t = 0.0, value_parser = fraction)]
     pub margin: f64,
     /// Whether the test patients are scored too, once all is decided.

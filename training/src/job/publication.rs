@@ -1,4 +1,4 @@
-//! What becomes of a trained model: written, evaluated, published, and made to serve if it is better.
+//! What becomes of a trained model: written, evaluated, published, and made to serve if it is no worse.
 
 use std::collections::HashMap;
 use std::io::Write;

@@ -43,7 +43,7 @@ pub(super) struct RequestArgs {
     /// Where the job publishes the model itself, by a template that lets it: s3://BUCKET.
     #[arg(long, value_name = "S3", value_parser = s3_address)]
     models: Option<String>,
-    /// Instance to train on [default: ml.g5.xlarge].
+    /// Instance to train on [default: ml.g6.xlarge].
     #[arg(long, value_name = "TYPE")]
     instance_type: Option<String>,
     /// KMS key of the outputs.
@@ -104,7 +104,7 @@ impl RequestArgs {
         let mut values = Values::from([
             ("TrainingJobName", vec![job.name.clone()]),
             ("TuningJobName", vec![job.name.clone()]),
-            ("InstanceType", vec!["ml.g5.xlarge".to_owned()]),
+            ("InstanceType", vec!["ml.g6.xlarge".to_owned()]),
         ]);
         if let Some(output) = &self.output {
             let checkpoints = format!("{output}/{}/checkpoints", job.name);
