@@ -186,7 +186,7 @@ fn a_dry_run_prints_the_request_and_asks_nobody() {
             "--set",
             "epochs=20",
             "--instance-type",
-            "ml.g6.xlarge"
+            "ml.g5.xlarge"
         ]),
         golden("tuning-job.json"),
         "{out_of_step}"

@@ -72,7 +72,7 @@ def make(name, operation, instance_type, hyper_parameters, definition, more):
 make(
     "training-job.json",
     "CreateTrainingJob",
-    "ml.g5.xlarge",
+    "ml.g6.xlarge",
     "HyperParameters",
     lambda request: request,
     {"epochs": "20", "margin": "0.01"},
@@ -80,7 +80,7 @@ make(
 make(
     "tuning-job.json",
     "CreateHyperParameterTuningJob",
-    "ml.g6.xlarge",
+    "ml.g5.xlarge",
     "StaticHyperParameters",
     lambda request: request["TrainingJobDefinition"],
     {"epochs": "20"},
