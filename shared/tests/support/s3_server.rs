@@ -8,8 +8,9 @@ use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use glioseg_shared::cloud::{ObjectKey, S3Storage};
 use hyper::server::conn::http1;
-use hyper::service::{Service, service_fn};
+use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use s3s::HttpError;
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use tempfile::TempDir;
@@ -20,6 +21,8 @@ use tokio::task::JoinHandle;
 const BUCKET: &str = "bucket";
 const KEY_ID: &str = "key-id";
 const SECRET: &str = "secret";
+/// No test sends more in one request.
+const MOST_BYTES: usize = 64 << 20;
 
 /// The server, with one empty bucket; stops and forgets its objects when dropped.
 pub(crate) struct S3Server {
@@ -87,15 +90,19 @@ fn signed_with(secret: &str, address: SocketAddr, bucket: &str, prefix: Option<&
 
 async fn accept(listener: TcpListener, service: S3Service) {
     // S3 decides conditional writes one by one; s3s-fs lets several writers pass the same check. One request at a
-    // time gives its promise.
+    // time gives its promise. Nor does S3 answer before it has taken the whole body: a connection that is closed on the
+    // rest of one fails whatever request comes next on it.
     let one_at_a_time = Arc::new(Mutex::new(()));
     while let Ok((stream, _)) = listener.accept().await {
         let (service, one_at_a_time) = (service.clone(), Arc::clone(&one_at_a_time));
         let handler = service_fn(move |request| {
             let (service, one_at_a_time) = (service.clone(), Arc::clone(&one_at_a_time));
             async move {
+                let mut request = request.map(s3s::Body::from);
+                let whole = request.body_mut().store_all_limited(MOST_BYTES).await;
+                whole.map_err(HttpError::new)?;
                 let _turn = one_at_a_time.lock().await;
-                Service::call(&service, request).await
+                service.call(request).await
             }
         });
         tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), handler));
