@@ -103,7 +103,7 @@ pub enum ExportError {
     Deviates {
         /// Position of the input.
         index: usize,
-        /// Largest absolute difference of two logits; NaN when the network gave NaN.
+        /// Largest difference of two logits, in proportion beyond 10; NaN when the network gave NaN.
         deviation: f32,
     },
 }
