@@ -317,9 +317,10 @@ fn the_same_seed_gives_the_same_bytes_on_any_number_of_threads() {
     assert!(sees_mirror_images(&study.read("a/model.onnx")));
 }
 
-/// Whether the mirror image of a slice gives the mirror image of its logits.
+/// Whether the mirror image of a slice gives the mirror image of its logits, by a network that is made ready once.
 fn sees_mirror_images(onnx: &[u8]) -> bool {
     let network = Network::from_onnx(onnx).unwrap();
+    let views = network.views();
     let width = network.grid().width;
     let mirrored = |values: &[f32]| -> Vec<f32> {
         let rows = values.chunks_exact(width);
@@ -334,7 +335,9 @@ fn sees_mirror_images(onnx: &[u8]) -> bool {
         .zip(&of_mirrored)
         .map(|(a, b)| (a - b).abs())
         .fold(0.0, f32::max);
-    difference < 1e-4
+    let sees = difference < 1e-4;
+    assert_eq!(views, if sees { 2 } else { 1 });
+    sees
 }
 
 #[test]
@@ -613,6 +616,14 @@ fn a_split_is_made_once_for_a_seed_and_trained_on() {
     let mut named = [split.train, split.validation, split.test].concat();
     named.sort();
     assert_eq!(named, ["p1", "p2", "p3", "p4", "p5", "p6"]);
+
+    let mut joined = program("split");
+    joined.arg(study.data()).arg("--join-test");
+    joined.arg(study.path("first.json"));
+    let log = succeed(joined.arg("--out").arg(study.path("everybody.json")));
+    assert_says(&log, &["5 training, 1 validation and 0 test", "2 folds"]);
+    let everybody = Split::read(&study.path("everybody.json")).unwrap();
+    assert_eq!(everybody.folds.concat().len(), 6);
 
     fs::copy(study.path("first.json"), study.split()).unwrap();
     succeed(&mut study.fit("out", 1));

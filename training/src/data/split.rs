@@ -3,6 +3,7 @@
 //! A split is by patient, never by slice: neighbouring slices of one patient are near copies, so a split by slice
 //! would test on what was trained on.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -164,6 +165,15 @@ pub enum SplitError {
     /// Cross-validation needs at least two folds.
     #[error("1 fold leaves nothing to train on: ask for 0 (none) or at least 2")]
     OneFold,
+    /// Patients are to join folds, and there are none.
+    #[error("the split has no folds")]
+    NoFolds,
+    /// A patient of whom nothing is known.
+    #[error("test patient {patient} is not in the data")]
+    NoSummary {
+        /// The patient.
+        patient: String,
+    },
     /// There is no such fold.
     #[error("there is no fold {fold}: the split has {folds}, counted from 0")]
     NoSuchFold {
@@ -342,6 +352,50 @@ impl Split {
         })
     }
 
+    /// The split of a last cross-validation, once nothing is chosen any more: the test patients train too, and are dealt
+    /// out to the folds, which keep the patients that they have.
+    ///
+    /// Ordered by institution and share of tumour slices, they go to one fold after the other, the smallest first.
+    /// `patients` are those of the data set, in any order.
+    ///
+    /// # Errors
+    /// [`SplitError::NoFolds`]; [`SplitError::EmptyList`] where nobody is for testing; [`SplitError::NoSummary`] for a test
+    /// patient who is not among `patients`.
+    pub fn with_test_in_folds(&self, patients: &[PatientSummary]) -> Result<Self, SplitError> {
+        if self.folds.is_empty() {
+            return Err(SplitError::NoFolds);
+        }
+        if self.test.is_empty() {
+            return Err(SplitError::EmptyList {
+                list: "test".to_owned(),
+            });
+        }
+        let mut test = self
+            .test
+            .iter()
+            .map(|id| {
+                let summary = patients.iter().find(|patient| patient.id == *id);
+                summary.ok_or_else(|| SplitError::NoSummary {
+                    patient: id.clone(),
+                })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        test.sort_by(|a, b| by_stratum(a, b));
+        let mut split = Self {
+            note: "the test patients of another split are in its folds: for a last cross-validation over everybody".to_owned(),
+            ..self.clone()
+        };
+        split.train.append(&mut split.test);
+        let mut smallest_first: Vec<&mut Vec<String>> = split.folds.iter_mut().collect();
+        smallest_first.sort_by_key(|fold| fold.len());
+        let folds = smallest_first.len();
+        for (position, patient) in test.into_iter().enumerate() {
+            smallest_first[position % folds].push(patient.id.clone());
+        }
+        split.check()?;
+        Ok(split)
+    }
+
     /// SHA-256 over the lists and folds in their order, as 64 hexadecimal digits; `data_set` and `note` do not count.
     #[must_use]
     pub fn digest(&self) -> String {
@@ -463,18 +517,21 @@ fn once_each<'a>(
     Ok(())
 }
 
+/// The order of patients by institution, then by tumour share.
+fn by_stratum(a: &PatientSummary, b: &PatientSummary) -> Ordering {
+    institution(&a.id)
+        .cmp(institution(&b.id))
+        .then_with(|| a.tumour_share().total_cmp(&b.tumour_share()))
+        .then_with(|| a.id.cmp(&b.id))
+}
+
 /// By institution, then by tumour share, with neighbours of one institution shuffled in windows.
 fn stratified_order<'a>(
     patients: &'a [PatientSummary],
     rng: &mut ChaCha8Rng,
 ) -> Vec<&'a PatientSummary> {
     let mut order: Vec<&PatientSummary> = patients.iter().collect();
-    order.sort_by(|a, b| {
-        institution(&a.id)
-            .cmp(institution(&b.id))
-            .then_with(|| a.tumour_share().total_cmp(&b.tumour_share()))
-            .then_with(|| a.id.cmp(&b.id))
-    });
+    order.sort_by(|a, b| by_stratum(a, b));
     for stratum in order.chunk_by_mut(|a, b| institution(&a.id) == institution(&b.id)) {
         for window in stratum.chunks_mut(WINDOW) {
             window.shuffle(rng);
@@ -568,6 +625,21 @@ mod tests {
             let split = Split::make(&patients, 5, seed).unwrap();
             let reversed: Vec<_> = patients.iter().rev().cloned().collect();
             prop_assert_eq!(Split::make(&reversed, 5, seed).unwrap(), split);
+        }
+
+        #[test]
+        fn test_patients_join_the_folds_that_stay(patients in patients(), folds in 2..6usize, seed: u64) {
+            let split = Split::make(&patients, folds, seed).unwrap();
+            let joined = split.with_test_in_folds(&patients).unwrap();
+            joined.check().unwrap();
+            prop_assert!(joined.test.is_empty());
+            prop_assert_eq!(&joined.validation, &split.validation);
+            prop_assert_eq!(joined.folds.iter().map(Vec::len).sum::<usize>(), patients.len());
+            for (before, after) in split.folds.iter().zip(&joined.folds) {
+                prop_assert_eq!(&after[..before.len()], &before[..]);
+            }
+            let sizes = || joined.folds.iter().map(Vec::len);
+            prop_assert!(sizes().max().unwrap() - sizes().min().unwrap() <= 1);
         }
 
         #[test]
@@ -716,6 +788,33 @@ mod tests {
             split.fold(3),
             Err(SplitError::NoSuchFold { fold: 3, folds: 3 })
         ));
+    }
+
+    #[test]
+    fn test_patients_go_to_the_smallest_folds_by_institution_and_share() {
+        let json = br#"{"train":["a","b"],"validation":["c"],"test":["TCGA_HT_1_1","TCGA_CS_1_1","TCGA_CS_2_1"],
+            "folds":[["a","b"],["c"]]}"#;
+        let split = Split::from_json(json).unwrap();
+        let known = [
+            summary("TCGA_CS_1_1", 10, 9),
+            summary("TCGA_CS_2_1", 10, 1),
+            summary("TCGA_HT_1_1", 10, 5),
+        ];
+        let joined = split.with_test_in_folds(&known).unwrap();
+        assert_eq!(joined.folds[0], ["a", "b", "TCGA_CS_1_1"]);
+        assert_eq!(joined.folds[1], ["c", "TCGA_CS_2_1", "TCGA_HT_1_1"]);
+        assert_eq!(joined.train.len(), 5);
+        assert!(joined.test.is_empty());
+
+        let refusal = |split: &Split| split.with_test_in_folds(&known).unwrap_err().to_string();
+        assert!(refusal(&joined).contains("test names no patient"));
+        let plain = Split {
+            folds: Vec::new(),
+            ..split.clone()
+        };
+        assert!(refusal(&plain).contains("no folds"));
+        let error = split.with_test_in_folds(&known[1..]).unwrap_err();
+        assert!(error.to_string().contains("TCGA_CS_1_1"), "{error}");
     }
 
     #[test]
