@@ -78,6 +78,8 @@ fn logits_are_onnx_runtimes() {
     ] {
         let file = read(&format!("{model}.onnx"));
         let network = Network::from_onnx(&file).unwrap();
+        let views = if model == "mirrored" { 2 } else { 1 };
+        assert_eq!(network.views(), views, "{model}");
         let contract = Contract::of_onnx(&file).unwrap();
         for name in ["phantom", "noise"] {
             let slice = image(name);
@@ -140,10 +142,26 @@ fn logits_on_real_slices_are_onnx_runtimes() {
 fn a_segmentation_has_the_size_of_its_input_and_names_its_model() {
     for model in ["classic", "residual", "lean", "separable", "mirrored"] {
         let segmenter = Segmenter::from_onnx(&read(&format!("{model}.onnx"))).unwrap();
-        for (width, height) in [(1, 1), (48, 32), (33, 71), (256, 1)] {
+        for (width, height) in [(1, 1), (48, 32), (33, 7), (33, 71), (256, 1)] {
             let pixels = (0..width * height * CHANNELS).map(|i| i as u8).collect();
             let slice = Slice::new(width, height, pixels, Intensity::EightBit).unwrap();
-            let segmentation = segmenter.segment(&slice).unwrap();
+            let segmentation = segmenter.segment(&slice);
+            let resamples = !matches!(model, "separable" | "mirrored");
+            if (width > WIDTH || height > HEIGHT) && !resamples {
+                let error = segmentation.unwrap_err();
+                assert!(
+                    matches!(error, ModelError::LargerThanGrid { .. }),
+                    "{error}"
+                );
+                assert!(
+                    error.to_string().contains(&format!("{width}x{height}")),
+                    "{error}"
+                );
+                assert!(!error.is_retryable());
+                assert!(segmenter.segment_study(&[image("noise"), slice]).is_err());
+                continue;
+            }
+            let segmentation = segmentation.unwrap();
             assert_eq!(segmentation.model_version, format!("{model}-golden"));
             let mask = &segmentation.mask;
             assert_eq!((mask.width(), mask.height()), (width, height));
@@ -372,9 +390,10 @@ proptest! {
 
     #[test]
     fn a_damaged_model_is_refused_or_runs(
+        model in prop::sample::select(vec!["lean.onnx", "mirrored.onnx"]),
         damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
-        let mut file = read("lean.onnx");
+        let mut file = read(model);
         for (index, value) in damage {
             let position = index.index(file.len());
             file[position] = value;

@@ -7,8 +7,8 @@
 pub mod confidence;
 pub mod contract;
 mod error;
-pub mod mirror;
-mod network;
+mod mirror;
+pub mod network;
 mod onnx;
 mod operators;
 pub mod postprocess;

@@ -48,8 +48,10 @@ impl Network {
     pub(super) fn from_proto(mut proto: ModelProto) -> Result<Self, ModelError> {
         let (width, height) = onnx::check(&proto)?;
         let grid = Grid { width, height };
+        onnx::strip(&mut proto);
         let mirrored = proto.graph.as_mut().is_some_and(mirror::halve);
         let typed = guarded(|| translate(&proto, grid)).map_err(|e| unsupported(&e))?;
+        drop(proto);
         check_sizes(&typed)?;
         let plan = guarded(|| optimise(typed)).map_err(|e| unsupported(&e))?;
         Ok(Self {
@@ -65,8 +67,14 @@ impl Network {
         self.grid
     }
 
-    /// Runs the network: from `3 * height * width` values, channel by channel and row by row, to
-    /// `height * width` logits, row by row.
+    /// How many images a run looks at: two where the logits are those of the image and of its mirror image.
+    #[must_use]
+    pub fn views(&self) -> usize {
+        if self.mirrored { 2 } else { 1 }
+    }
+
+    /// Runs the network, once for each of its views: from `3 * height * width` values, channel by channel and row by row,
+    /// to `height * width` logits, row by row.
     ///
     /// # Errors
     /// [`ModelError::InputLength`] for another number of values, [`ModelError::NotFinite`] when the
@@ -90,14 +98,17 @@ impl Network {
     }
 
     fn run(&self, input: &[f32]) -> TractResult<Vec<f32>> {
-        let mut logits = self.view(input)?;
+        let mut logits = self.run_plan(input)?;
         if self.mirrored {
-            let rows = input.chunks_exact(self.grid.width);
-            let mirrored: Vec<f32> = rows.flat_map(|row| row.iter().rev().copied()).collect();
-            let other = self.view(&mirrored)?;
-            let rows = logits.chunks_exact_mut(self.grid.width);
-            for (row, other) in rows.zip(other.chunks_exact(self.grid.width)) {
-                for (logit, other) in row.iter_mut().zip(other.iter().rev()) {
+            let width = self.grid.width;
+            let image_rows = input.chunks_exact(width);
+            let reversed: Vec<f32> = image_rows
+                .flat_map(|row| row.iter().rev().copied())
+                .collect();
+            let of_reversed = self.run_plan(&reversed)?;
+            let rows = logits.chunks_exact_mut(width);
+            for (row, reversed) in rows.zip(of_reversed.chunks_exact(width)) {
+                for (logit, other) in row.iter_mut().zip(reversed.iter().rev()) {
                     *logit += other;
                 }
             }
@@ -106,7 +117,7 @@ impl Network {
     }
 
     /// What the plan makes of one image.
-    fn view(&self, input: &[f32]) -> TractResult<Vec<f32>> {
+    fn run_plan(&self, input: &[f32]) -> TractResult<Vec<f32>> {
         let shape = [1, CHANNELS, self.grid.height, self.grid.width];
         let outputs = self
             .plan
@@ -191,14 +202,52 @@ fn optimise(typed: TypedModel) -> TractResult<Arc<TypedRunnableModel>> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use tract_onnx::pb::tensor_shape_proto::dimension::Value as Dimension;
+    use tract_onnx::pb::type_proto::Value as Type;
+
     use super::*;
+
+    fn golden(name: &str) -> Vec<u8> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/inference");
+        std::fs::read(format!("{folder}/{name}.onnx")).unwrap()
+    }
+
+    fn count(network: &Network, operator: &str) -> usize {
+        let nodes = network.plan.model().nodes().iter();
+        nodes.filter(|node| node.op().name() == operator).count()
+    }
 
     #[test]
     fn a_network_runs_by_the_operators_of_this_crate() {
-        let file = include_bytes!("../../tests/goldens/inference/separable.onnx");
-        let network = Network::from_onnx(file).unwrap();
-        let nodes = network.plan.model().nodes();
-        let count = |name| nodes.iter().filter(|node| node.op().name() == name).count();
-        assert_eq!(count("Depthwise"), 9);
+        let network = Network::from_onnx(&golden("separable")).unwrap();
+        assert_eq!(count(&network, "Depthwise"), 9);
+    }
+
+    #[test]
+    fn what_a_file_says_of_its_values_beside_the_nodes_is_not_read() {
+        let mut proto = onnx::decode(&golden("lean")).unwrap();
+        let plain = Network::from_proto(proto.clone()).unwrap();
+        let graph = proto.graph.as_mut().unwrap();
+        let mut image = graph.input[0].clone();
+        let mut endless = image.clone();
+        for (value, side) in [
+            (&mut image, Dimension::DimValue(96)),
+            (&mut endless, Dimension::DimParam("-".repeat(1_000_000))),
+        ] {
+            let Some(Type::TensorType(tensor)) = &mut value.r#type.as_mut().unwrap().value else {
+                panic!("a tensor");
+            };
+            tensor.shape.as_mut().unwrap().dim[3].value = Some(side);
+        }
+        endless.name.clone_from(&graph.initializer[0].name);
+        graph.value_info = vec![image, endless.clone()];
+        // A tensor that is an input as well keeps the value that it has.
+        graph.input.push(endless);
+        let described = Network::from_proto(proto).unwrap();
+        let input = vec![0.5; CHANNELS * 32 * 48];
+        assert_eq!(
+            described.logits(&input).unwrap(),
+            plain.logits(&input).unwrap()
+        );
     }
 }

@@ -26,6 +26,10 @@ pub const OUTPUT: &str = "logits";
 /// Operator sets that tract is tested against.
 const OPSETS: std::ops::RangeInclusive<i64> = 9..=18;
 const MAX_NODES: usize = 10_000;
+/// Most tensors that a file holds: tract compares each with all before it.
+const MAX_TENSORS: usize = 10_000;
+/// Most values that a node reads, or writes.
+const MAX_OPERANDS: usize = 1_000;
 /// Most rows or columns of an image.
 pub(super) const MAX_SIDE: i64 = 1024;
 /// Largest product of a tensor's dimensions: 1 GiB as f32.
@@ -83,6 +87,12 @@ const OPERATORS: &[&str] = &[
     "Transpose",
     "Unsqueeze",
 ];
+
+/// The operators that may do without the image.
+///
+/// tract computes what depends on constants alone while it translates, before any size is known: a single padding could
+/// ask for all the memory there is.
+const CONSTANT_OPERATORS: &[&str] = &["Cast", "Constant", "Identity"];
 
 /// Decodes the file; nothing of the graph is looked at yet.
 pub(super) fn decode(bytes: &[u8]) -> Result<ModelProto, ModelError> {
@@ -148,14 +158,22 @@ pub(super) fn check(model: &ModelProto) -> Result<(usize, usize), ModelError> {
         )));
     }
 
-    let mut known = HashSet::new();
+    if graph.initializer.len() > MAX_TENSORS {
+        return Err(unsupported(format!(
+            "it holds {} tensors, at most {MAX_TENSORS} are read",
+            graph.initializer.len()
+        )));
+    }
+
+    let mut names = Names::default();
     for tensor in &graph.initializer {
-        define(&mut known, &tensor.name)?;
+        names.define(&tensor.name)?;
     }
     let mut inputs = Vec::new();
     for input in &graph.input {
-        if !known.contains(input.name.as_str()) {
-            define(&mut known, &input.name)?;
+        if !names.known.contains(input.name.as_str()) {
+            names.define(&input.name)?;
+            names.varying.insert(&input.name);
             inputs.push(input);
         }
     }
@@ -173,12 +191,23 @@ pub(super) fn check(model: &ModelProto) -> Result<(usize, usize), ModelError> {
         check_tensor(tensor)?;
     }
     for node in &graph.node {
-        check_node(node, &mut known)?;
+        check_node(node, &mut names)?;
     }
-    if !known.contains(OUTPUT) {
+    if !names.known.contains(OUTPUT) {
         return Err(unsupported(format!("no node computes `{OUTPUT}`")));
     }
     Ok((width, height))
+}
+
+/// Takes out what a file says of its values beside the nodes that compute them, once it is checked.
+///
+/// tract would take a size from there over the one that it works out, and reads formulas there by recursion, whose depth
+/// nothing bounds.
+pub(super) fn strip(model: &mut ModelProto) {
+    if let Some(graph) = &mut model.graph {
+        graph.value_info.clear();
+        graph.input.retain(|input| input.name == INPUT);
+    }
 }
 
 fn is_default_domain(domain: &str) -> bool {
@@ -189,14 +218,28 @@ fn unsupported(reason: String) -> ModelError {
     ModelError::Unsupported { reason }
 }
 
-fn define<'a>(known: &mut HashSet<&'a str>, name: &'a str) -> Result<(), ModelError> {
-    if known.insert(name) {
-        return Ok(());
-    }
-    Err(unsupported(format!("`{name}` is defined twice")))
+/// The names of a graph's values.
+#[derive(Default)]
+struct Names<'a> {
+    known: HashSet<&'a str>,
+    /// Those of values that depend on an input.
+    varying: HashSet<&'a str>,
 }
 
-fn check_node<'a>(node: &'a NodeProto, known: &mut HashSet<&'a str>) -> Result<(), ModelError> {
+impl<'a> Names<'a> {
+    fn define(&mut self, name: &'a str) -> Result<(), ModelError> {
+        // No name says of an operand that it is absent.
+        if name.is_empty() {
+            return Err(unsupported("a tensor or an input has no name".to_owned()));
+        }
+        if self.known.insert(name) {
+            return Ok(());
+        }
+        Err(unsupported(format!("`{name}` is defined twice")))
+    }
+}
+
+fn check_node<'a>(node: &'a NodeProto, names: &mut Names<'a>) -> Result<(), ModelError> {
     let named = || format!("node `{}` ({})", node.name, node.op_type);
     if !is_default_domain(&node.domain) || !OPERATORS.contains(&node.op_type.as_str()) {
         return Err(unsupported(format!(
@@ -204,8 +247,14 @@ fn check_node<'a>(node: &'a NodeProto, known: &mut HashSet<&'a str>) -> Result<(
             named()
         )));
     }
+    if node.input.len().max(node.output.len()) > MAX_OPERANDS {
+        return Err(unsupported(format!(
+            "{} has more than {MAX_OPERANDS} operands or results",
+            named()
+        )));
+    }
     for name in node.input.iter().filter(|name| !name.is_empty()) {
-        if !known.contains(name.as_str()) {
+        if !names.known.contains(name.as_str()) {
             return Err(unsupported(format!(
                 "{} reads `{name}` before anything defines it",
                 named()
@@ -240,8 +289,18 @@ fn check_node<'a>(node: &'a NodeProto, known: &mut HashSet<&'a str>) -> Result<(
             named()
         )));
     }
+    let varies = (node.input.iter()).any(|name| names.varying.contains(name.as_str()));
+    if !varies && !CONSTANT_OPERATORS.contains(&node.op_type.as_str()) {
+        return Err(unsupported(format!(
+            "{} computes a constant; let the file hold its result",
+            named()
+        )));
+    }
     for name in node.output.iter().filter(|name| !name.is_empty()) {
-        define(known, name)?;
+        names.define(name)?;
+        if varies {
+            names.varying.insert(name);
+        }
     }
     Ok(())
 }
@@ -331,4 +390,73 @@ fn float_shape(value: &ValueInfoProto) -> Option<Vec<i64>> {
             _ => None,
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn changed(change: impl FnOnce(&mut tract_onnx::pb::GraphProto)) -> Result<(), ModelError> {
+        let file = include_bytes!("../../tests/goldens/inference/lean.onnx");
+        let mut model = decode(file).unwrap();
+        change(model.graph.as_mut().unwrap());
+        check(&model).map(drop)
+    }
+
+    fn tensor(name: &str) -> TensorProto {
+        TensorProto {
+            name: name.to_owned(),
+            data_type: DataType::Float as i32,
+            float_data: vec![0.0],
+            ..TensorProto::default()
+        }
+    }
+
+    fn assert_refused(refused: Result<(), ModelError>, reason: &str) {
+        let error = refused.unwrap_err();
+        assert!(matches!(error, ModelError::Unsupported { .. }), "{error}");
+        assert!(error.to_string().contains(reason), "{reason}: {error}");
+    }
+
+    #[test]
+    fn what_only_constants_decide_must_be_in_the_file() {
+        let padding = |input: &str| NodeProto {
+            name: "pad".to_owned(),
+            op_type: "Pad".to_owned(),
+            input: vec![input.to_owned()],
+            output: vec!["padded".to_owned()],
+            ..NodeProto::default()
+        };
+        changed(|graph| graph.node.push(padding(INPUT))).unwrap();
+        let of_constant = changed(|graph| {
+            graph.initializer.push(tensor("constant"));
+            graph.node.push(padding("constant"));
+        });
+        assert_refused(of_constant, "`pad` (Pad) computes a constant");
+    }
+
+    #[test]
+    fn numbers_of_tensors_and_operands_are_bounded() {
+        let tensors = changed(|graph| {
+            let more = (0..MAX_TENSORS).map(|index| tensor(&format!("more{index}")));
+            graph.initializer.extend(more);
+        });
+        assert_refused(tensors, "tensors, at most 10000 are read");
+        let operands = changed(|graph| {
+            graph.node[0].input = vec![INPUT.to_owned(); MAX_OPERANDS + 1];
+        });
+        assert_refused(operands, "more than 1000 operands");
+        let results = changed(|graph| {
+            graph.node[0].output = vec![String::new(); MAX_OPERANDS + 1];
+        });
+        assert_refused(results, "more than 1000 operands");
+    }
+
+    #[test]
+    fn a_tensor_without_a_name_is_refused() {
+        let nameless = changed(|graph| graph.initializer.push(tensor("")));
+        assert_refused(nameless, "has no name");
+    }
 }

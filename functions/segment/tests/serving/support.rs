@@ -27,7 +27,8 @@ use serde_json::{Value, json};
 pub(crate) const UPLOADS: &str = "the-uploads";
 pub(crate) const RESULTS: &str = "the-results";
 
-/// A small model with random weights: `lean`, `residual` and `classic` take slices, `volume` takes volumes.
+/// A small model with random weights: `lean`, `residual` and `classic` take slices of any size, `separable` those of at
+/// most 48x32 pixels, `volume` takes volumes.
 pub(crate) fn golden(name: &str) -> Vec<u8> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/tests/goldens/inference");
     std::fs::read(folder.join(format!("{name}.onnx"))).unwrap()

@@ -18,7 +18,7 @@ use super::values;
 use crate::depthwise::{Scratch, Steps};
 
 /// Largest side of a kernel that is laid out; larger ones are none of a network's.
-const MAX_SIDE: usize = 31;
+const MAX_KERNEL: usize = 31;
 
 /// The operation that does what the node does, when it is one of a square kernel of an odd side, zero padding of half of
 /// it all around, one stride no longer than the kernel, and as many filters as channels, on one image of single precision.
@@ -54,7 +54,7 @@ pub(super) fn fitting(model: &TypedModel, node: &TypedNode) -> Option<Depthwise>
         && (biases.is_empty() || biases == [channels]);
     let square = side == other_side
         && side % 2 == 1
-        && side <= MAX_SIDE
+        && side <= MAX_KERNEL
         && stride == other_stride
         && (1..=side).contains(&stride)
         && pool.dilations().iter().all(|&dilation| dilation == 1);

@@ -124,7 +124,7 @@ def lean(seed):
 
 def separable(seed):
     """Convolutions of every channel by itself: kernels, strides, odd sizes, and what is nearly one of them; mirror
-    images by columns and by rows."""
+    images inside the network, which stay there."""
     g = Graph(seed)
 
     def each(x, **options):
@@ -264,8 +264,8 @@ def main():
     z_score = {"percentile_z_score": {"low": 10.0, "high": 99.0}}
     keep_all = {"threshold": 0.5, "minimum_component_pixels": 0, "keep_largest": False}
     models = {
-        "classic": (classic(1), contract("classic", "slice", "crop_pad", "unit", keep_all)),
-        "residual": (residual(2), contract("residual", "slice", "crop_pad", z_score, keep_all)),
+        "classic": (classic(1), contract("classic", "slice", "resample", "unit", keep_all)),
+        "residual": (residual(2), contract("residual", "slice", "resample", z_score, keep_all)),
         "lean": (lean(3), contract("lean", "slice", "resample", "unit", keep_all)),
         "separable": (separable(5), contract("separable", "slice", "crop_pad", "unit", keep_all)),
         "mirrored": (mirrored(6), contract("mirrored", "slice", "crop_pad", "unit", keep_all)),
