@@ -260,6 +260,9 @@ mod tests {
         node("Slice", &[image, "start", "end", "axis", "step"], &[result])
     }
 
+    /// What is done to a graph.
+    type Change = fn(&mut GraphProto);
+
     fn assert_stays(mut graph: GraphProto, what: &str) {
         let before = graph.clone();
         assert!(!halve(&mut graph), "{what}");
@@ -278,7 +281,7 @@ mod tests {
 
     #[test]
     fn it_may_be_written_in_other_ways() {
-        let ways: [(&str, fn(&mut GraphProto)); 4] = [
+        let ways: [(&str, Change); 4] = [
             ("operands of a sum swapped", |graph| {
                 nth(graph, "Add", 0).input.reverse();
             }),
@@ -311,7 +314,7 @@ mod tests {
     /// Every one of these is a pair no more.
     #[test]
     fn twins_that_differ_are_none() {
-        let changes: [(&str, fn(&mut GraphProto)); 13] = [
+        let changes: [(&str, Change); 13] = [
             ("a bias", |graph| {
                 let other = nth(graph, "Conv", 4).input[2].clone();
                 nth(graph, "Conv", 0).input[2] = other;
