@@ -149,7 +149,7 @@ class Attention(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
         self.reduce = nn.Conv2d(width, width, reduction, reduction) if reduction > 1 else None
-        self.after = nn.LayerNorm(width)
+        self.after = nn.LayerNorm(width) if reduction > 1 else None
         self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
         self.mix = nn.Conv2d(4 * width, 4 * width, 3, padding=1, groups=4 * width)
 
@@ -291,7 +291,7 @@ def without_small(mask):
 
 
 @torch.no_grad()
-def figures(net, studies, candidate, repeated):
+def figures(net, studies, candidate, device, repeated):
     """The four figures, and the volume Dice of every patient."""
     volumes, tumour, everything, false = {}, [], [], []
     for name, (images, truth) in studies.items():
@@ -299,9 +299,9 @@ def figures(net, studies, candidate, repeated):
             images = with_neighbours(images, repeated)
         masks = []
         for part in images.split(BATCH):
-            part = prepared(part, candidate).contiguous(memory_format=torch.channels_last)
+            part = prepared(part, candidate).to(device, memory_format=torch.channels_last)
             logits = net(part)[0] + net(part.flip(3))[0].flip(3)
-            masks += [without_small(mask) for mask in (logits[:, 0] >= 0).numpy()]
+            masks += [without_small(mask) for mask in (logits[:, 0] >= 0).cpu().numpy()]
         predicted, truth = np.stack(masks), (truth[:, 0] > 0).numpy()
         overlap, areas = (predicted & truth).sum((1, 2)), predicted.sum((1, 2)) + truth.sum((1, 2))
         volumes[name] = float(2 * overlap.sum() / areas.sum())
@@ -332,7 +332,7 @@ def train(args, split):
     options = {"context": "context", "deep": "deep", "se": "squeeze"}
     option = {options[args.candidate]: True} if args.candidate in options else {}
     net = SegFormer() if args.candidate == "segformer" else EfficientLite0(**option)
-    net = net.to(memory_format=torch.channels_last)
+    net = net.to(args.device, memory_format=torch.channels_last)
     average = copy.deepcopy(net).eval()
     optimiser = torch.optim.AdamW(net.parameters(), lr=args.rate, weight_decay=0.01)
     tumour, empty = np.flatnonzero(has), np.flatnonzero(~has)
@@ -370,7 +370,8 @@ def train(args, split):
                 share = torch.maximum(share, 1 - share)
                 other = torch.randperm(len(images), generator=generator)
                 images, truth = (v * share + v[other] * (1 - share) for v in (images, truth))
-            outputs = net(images.contiguous(memory_format=torch.channels_last))
+            truth = truth.to(args.device)
+            outputs = net(images.to(args.device, memory_format=torch.channels_last))
             loss = loss_of(outputs[0], truth, args.candidate)
             for level, output in enumerate(outputs[1:], 1):
                 coarse = F.avg_pool2d(truth, truth.shape[2] // output.shape[2])
@@ -392,9 +393,9 @@ def train(args, split):
     scored = {name: patient(args.data / name) for name in held_out}
     found = {"candidate": args.candidate, "fold": args.fold, "seed": args.seed, "epochs": args.epochs}
     found |= {"learning_rate": args.rate, "parameters": sum(p.numel() for p in net.parameters()), "torch": torch.__version__}
-    found |= {"seconds": round(time.perf_counter() - began), "figures": figures(average, scored, args.candidate, repeated=True)}
+    found |= {"seconds": round(time.perf_counter() - began), "figures": figures(average, scored, args.candidate, args.device, repeated=True)}
     if args.candidate == "context":
-        found["figures_with_neighbours"] = figures(average, scored, args.candidate, repeated=False)
+        found["figures_with_neighbours"] = figures(average, scored, args.candidate, args.device, repeated=False)
     return found
 
 
@@ -433,6 +434,7 @@ def main():
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--rate", type=float, default=1e-3, help="highest learning rate")
     parser.add_argument("--seed", type=int, default=155)
+    parser.add_argument("--device", default="cpu", help="of PyTorch: cpu or cuda; the transforms stay on the CPU")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--table", action="store_true", help="print what the runs in OUT have found, and train nothing")
     args = parser.parse_args()

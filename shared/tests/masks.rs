@@ -3,10 +3,11 @@
 #![allow(clippy::unwrap_used)]
 
 use glioseg_shared::imaging::components::{
-    Connectivity, keep_largest, keep_largest_3d, label_2d, label_3d, remove_small, remove_small_3d,
+    Connectivity, fill_holes, keep_largest, keep_largest_3d, keep_seeded, keep_seeded_3d, label_2d,
+    label_3d, remove_small, remove_small_3d,
 };
 use glioseg_shared::imaging::contour::contours;
-use glioseg_shared::imaging::{BoundingBox, Mask};
+use glioseg_shared::imaging::{BoundingBox, Mask, ProbabilityMap};
 use proptest::prelude::*;
 use serde::Deserialize;
 
@@ -23,6 +24,9 @@ struct Flat {
     bits: String,
     sides: Vec<Component>,
     corners: Vec<Component>,
+    seeds: String,
+    seeded: String,
+    filled: String,
     euler_number_8: i64,
     crack_length: usize,
 }
@@ -34,6 +38,8 @@ struct Deep {
     bits: String,
     sides: Vec<Component>,
     corners: Vec<Component>,
+    seeds: String,
+    seeded: String,
 }
 
 #[derive(Debug, PartialEq, Deserialize)]
@@ -147,6 +153,60 @@ fn filters_keep_what_scipy_counts() {
         let largest = keep_largest_3d(&masks).unwrap();
         assert_eq!(area(largest), sizes().max().unwrap_or(0), "{}", golden.name);
     }
+}
+
+#[test]
+fn holes_are_scipys() {
+    for golden in goldens().flat {
+        let [height, width] = golden.shape;
+        let mask = |bits| unpack(bits, [1, height, width]).remove(0);
+        assert_eq!(
+            fill_holes(&mask(&golden.bits)),
+            mask(&golden.filled),
+            "{}",
+            golden.name
+        );
+    }
+}
+
+/// 0.9 at the seeds and 0.6 elsewhere.
+fn probabilities(seeds: &[Mask]) -> Vec<ProbabilityMap> {
+    let value = |&seed: &bool| if seed { 0.9 } else { 0.6 };
+    seeds
+        .iter()
+        .map(|seeds| {
+            let values = seeds.pixels().iter().map(value).collect();
+            ProbabilityMap::new(seeds.width(), seeds.height(), values).unwrap()
+        })
+        .collect()
+}
+
+#[test]
+fn components_with_a_seed_are_what_scipy_spreads_from_the_seeds() {
+    for golden in goldens().flat {
+        let [height, width] = golden.shape;
+        let masks = |bits| unpack(bits, [1, height, width]);
+        let (mask, seeds) = (
+            &masks(&golden.bits)[0],
+            probabilities(&masks(&golden.seeds)),
+        );
+        let spread = &masks(&golden.seeded)[0];
+        assert_eq!(
+            &keep_seeded(mask, &seeds[0], 0.9),
+            spread,
+            "{}",
+            golden.name
+        );
+        assert_eq!(&keep_seeded(mask, &seeds[0], 0.6), mask, "{}", golden.name);
+        assert!(keep_seeded(mask, &seeds[0], 0.91).is_empty());
+    }
+    for golden in goldens().deep {
+        let masks = |bits| unpack(bits, golden.shape);
+        let seeds = probabilities(&masks(&golden.seeds));
+        let kept = keep_seeded_3d(&masks(&golden.bits), &seeds, 0.9).unwrap();
+        assert_eq!(kept, masks(&golden.seeded), "{}", golden.name);
+    }
+    assert!(keep_seeded_3d(&[], &[], 0.5).unwrap().is_empty());
 }
 
 #[test]

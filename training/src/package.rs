@@ -26,6 +26,10 @@ pub const LICENCE: &str = "CC-BY-NC-SA-4.0";
 /// What a contract adds to the network's name where it sees every slice and its mirror image.
 const MIRRORED: &str = ", mirrored";
 
+/// Models fill the holes of their masks: annotators draw outlines. By cross-validation over 82 patients it is worth 0.0014
+/// of volume Dice (`benches/postprocessing.py`), in 48 of them, and costs 13 of them 0.003 at most.
+pub(crate) const FILL_HOLES: bool = true;
+
 /// Side of the models' grid, pixels: that of the data.
 pub const GRID: u32 = 256;
 
@@ -101,6 +105,8 @@ pub fn draft(
         preprocessing,
         postprocessing: Postprocessing {
             threshold: 0.5,
+            fill_holes: FILL_HOLES,
+            seed_probability: None,
             minimum_component_pixels: 1,
             keep_largest: false,
         },

@@ -33,11 +33,12 @@ use tempfile::TempDir;
 use threshold_model::threshold_model;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_glioseg-train");
-const COMMANDS: [&str; 9] = [
+const COMMANDS: [&str; 10] = [
     "split",
     "fit",
     "cross-validate",
     "export",
+    "postprocess",
     "evaluate",
     "publish",
     "rollback",
@@ -657,12 +658,15 @@ fn a_checkpoint_becomes_a_model_that_is_evaluated() {
     let decided = Contract::of_onnx(&study.read("decided.onnx")).unwrap();
     assert_eq!(decided.postprocessing.threshold, 0.4);
     assert_eq!(decided.postprocessing.minimum_component_pixels, 77);
+    assert!(decided.postprocessing.fill_holes);
     for (flag, value) in [
         ("--threshold", "1"),
         ("--threshold", "0"),
         ("--threshold", "NaN"),
         ("--minimum-component", "0"),
         ("--minimum-component", "65537"),
+        ("--seed-probability", "1"),
+        ("--fill-holes", "maybe"),
     ] {
         let said = refusal(export("refused.onnx").args([flag, value]));
         assert_says(&said, &[flag, value]);
@@ -671,6 +675,28 @@ fn a_checkpoint_becomes_a_model_that_is_evaluated() {
     absent.arg(study.path("absent.bin")).arg(study.data());
     let said = refusal(absent.arg("--split").arg(study.split()));
     assert_says(&said, &["absent.bin"]);
+
+    // What is decided as a model is made can be decided afterwards: the same model, digest and all.
+    let decide = ["--seed-probability", "0.6", "--fill-holes", "false"];
+    succeed(export("seeded.onnx").arg("--score-test").args(decide));
+    let postprocess = |split: PathBuf| {
+        let mut command = program("postprocess");
+        command.arg(study.path("again.onnx")).arg(study.data());
+        command.arg("--split").arg(split).arg("--score-test");
+        command.arg("--out").arg(study.path("afterwards.onnx"));
+        command.args(decide);
+        command
+    };
+    let log = succeed(&mut postprocess(study.split()));
+    let seeded = Contract::of_onnx(&study.read("seeded.onnx")).unwrap();
+    assert_says(&log, &[&seeded.model_version, "validation:", "test:"]);
+    assert_eq!(seeded.postprocessing.seed_probability, Some(0.6));
+    assert!(study.read("afterwards.onnx") == study.read("seeded.onnx"));
+    let mut other = Split::read(&study.split()).unwrap();
+    other.test.clear();
+    other.write(&study.path("other.json")).unwrap();
+    let said = refusal(&mut postprocess(study.path("other.json")));
+    assert_says(&said, &["again.onnx", "another split"]);
 
     let contract = Contract::of_onnx(&study.read("scored.onnx")).unwrap();
     for (part, patient) in [("validation", "p5"), ("test", "p6")] {

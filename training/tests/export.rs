@@ -151,6 +151,8 @@ fn contract() -> Contract {
         },
         postprocessing: Postprocessing {
             threshold: 0.5,
+            fill_holes: false,
+            seed_probability: None,
             minimum_component_pixels: 0,
             keep_largest: false,
         },

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use super::{BoundingBox, Mask};
+use super::{BoundingBox, Mask, ProbabilityMap};
 
 /// Which neighbours of a pixel belong to its component.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -262,6 +262,77 @@ pub fn keep_largest_3d(masks: &[Mask]) -> Result<Vec<Mask>, UnequalSlices> {
     let components = label_3d(masks, Connectivity::Corners)?;
     let largest = components.largest();
     Ok(components.keep(|index, _| Some(index) == largest))
+}
+
+/// The components (8-connected) of a mask that hold a pixel of at least `seed`.
+///
+/// # Panics
+/// When mask and probabilities differ in size.
+#[must_use]
+pub fn keep_seeded(mask: &Mask, probabilities: &ProbabilityMap, seed: f32) -> Mask {
+    let components = label_2d(mask, Connectivity::Corners);
+    let probabilities = std::slice::from_ref(probabilities);
+    let seeded = seeded(&components.runs, components.len(), probabilities, seed);
+    components.keep(|index, _| seeded[index])
+}
+
+/// The components (26-connected) of a stack of masks that hold a pixel of at least `seed`.
+///
+/// # Errors
+/// [`UnequalSlices`] when the masks differ in width or height.
+///
+/// # Panics
+/// When there are not as many probability maps as masks, of the same size.
+pub fn keep_seeded_3d(
+    masks: &[Mask],
+    probabilities: &[ProbabilityMap],
+    seed: f32,
+) -> Result<Vec<Mask>, UnequalSlices> {
+    let components = label_3d(masks, Connectivity::Corners)?;
+    let seeded = seeded(&components.runs, components.len(), probabilities, seed);
+    Ok(components.keep(|index, _| seeded[index]))
+}
+
+/// For each of so many components, whether one of its runs holds a pixel of at least `seed`.
+fn seeded(runs: &[Run], components: usize, slices: &[ProbabilityMap], seed: f32) -> Vec<bool> {
+    let Some(first) = slices.first() else {
+        return Vec::new();
+    };
+    let (width, height) = (first.width(), first.height());
+    let mut seeded = vec![false; components];
+    for run in runs {
+        let row = run.row % height * width;
+        let values = &slices[run.row / height].values()[row + run.start..row + run.end];
+        seeded[run.group] |= values.iter().any(|&value| value >= seed);
+    }
+    seeded
+}
+
+/// The mask with its holes: the background (4-connected) that does not reach the border.
+#[must_use]
+pub fn fill_holes(mask: &Mask) -> Mask {
+    if mask.is_empty() {
+        return mask.clone();
+    }
+    let (width, height) = (mask.width(), mask.height());
+    let mut background = Mask::empty(width, height);
+    for (outside, &inside) in background.pixels_mut().iter_mut().zip(mask.pixels()) {
+        *outside = !inside;
+    }
+    let holes = label_2d(&background, Connectivity::Sides).keep(|_, component| {
+        let BoundingBox {
+            x,
+            y,
+            width: columns,
+            height: rows,
+        } = component.bounds;
+        x > 0 && y > 0 && x + columns < width && y + rows < height
+    });
+    let mut filled = mask.clone();
+    for (pixel, &hole) in filled.pixels_mut().iter_mut().zip(holes.pixels()) {
+        *pixel |= hole;
+    }
+    filled
 }
 
 fn first_largest(sizes: impl Iterator<Item = u64>) -> Option<usize> {

@@ -151,6 +151,13 @@ pub enum Normalization {
 pub struct Postprocessing {
     /// Lowest probability that counts as tumour, in (0, 1).
     pub threshold: f32,
+    /// Whether holes become tumour: what of a slice the mask encloses. Files without this field fill none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fill_holes: bool,
+    /// Components stay only with a pixel of at least this probability, in (0, 1), as in hysteresis thresholding (Canny
+    /// 1986, doi:10.1109/TPAMI.1986.4767851); files without this field ask for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed_probability: Option<f32>,
     /// Components of fewer pixels (voxels, for volumes) of the input image are removed; 0 or 1
     /// removes none.
     pub minimum_component_pixels: u64,
@@ -269,6 +276,14 @@ impl Contract {
             &threshold,
             "a number above 0 and below 1",
         )?;
+        if let Some(seed) = self.postprocessing.seed_probability {
+            require(
+                seed > 0.0 && seed < 1.0,
+                "postprocessing.seed_probability",
+                &seed,
+                "a number above 0 and below 1",
+            )?;
+        }
         for (field, digest) in [
             ("provenance.data_digest", &self.provenance.data_digest),
             ("provenance.split_digest", &self.provenance.split_digest),
@@ -414,6 +429,8 @@ mod tests {
             },
             postprocessing: Postprocessing {
                 threshold: 0.5,
+                fill_holes: false,
+                seed_probability: None,
                 minimum_component_pixels: 20,
                 keep_largest: false,
             },
@@ -482,6 +499,21 @@ mod tests {
             json["postprocessing"],
             json!({"threshold": 0.5, "minimum_component_pixels": 20, "keep_largest": false})
         );
+    }
+
+    #[test]
+    fn what_older_files_lack_is_off_and_new_fields_are_read_back() {
+        let old = Contract::from_json(&json().to_string()).unwrap();
+        assert!(!old.postprocessing.fill_holes && old.postprocessing.seed_probability.is_none());
+        let mut new = old.clone();
+        new.postprocessing.fill_holes = true;
+        new.postprocessing.seed_probability = Some(0.95);
+        let json = new.to_json().unwrap();
+        assert!(
+            json.contains(r#""fill_holes":true,"seed_probability":0.95"#),
+            "{json}"
+        );
+        assert_eq!(Contract::from_json(&json).unwrap(), new);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use super::contract::Postprocessing;
 use super::error::ModelError;
 use crate::imaging::components::{
-    UnequalSlices, keep_largest, keep_largest_3d, remove_small, remove_small_3d,
+    UnequalSlices, fill_holes, keep_largest, keep_largest_3d, keep_seeded, keep_seeded_3d,
+    remove_small, remove_small_3d,
 };
 use crate::imaging::grid::{self, Placement};
 use crate::imaging::{ImagingError, Mask, ProbabilityMap};
@@ -23,7 +24,10 @@ pub fn probabilities(
 /// The mask of a slice by itself; components are counted in two dimensions.
 #[must_use]
 pub fn mask(probabilities: &ProbabilityMap, postprocessing: &Postprocessing) -> Mask {
-    let mut mask = probabilities.threshold(postprocessing.threshold);
+    let mut mask = above_threshold(probabilities, postprocessing);
+    if let Some(seed) = postprocessing.seed_probability {
+        mask = keep_seeded(&mask, probabilities, seed);
+    }
     if postprocessing.minimum_component_pixels > 1 {
         mask = remove_small(&mask, postprocessing.minimum_component_pixels);
     }
@@ -33,7 +37,8 @@ pub fn mask(probabilities: &ProbabilityMap, postprocessing: &Postprocessing) -> 
     mask
 }
 
-/// The masks of all slices of a volume, in their order; components are counted in three dimensions.
+/// The masks of all slices of a volume, in their order; components are counted in three dimensions, holes are those of
+/// slices.
 ///
 /// # Errors
 /// [`ModelError::UnequalSlices`] when the slices differ in size.
@@ -43,8 +48,11 @@ pub fn volume_masks(
 ) -> Result<Vec<Mask>, ModelError> {
     let mut masks: Vec<Mask> = probabilities
         .iter()
-        .map(|slice| slice.threshold(postprocessing.threshold))
+        .map(|slice| above_threshold(slice, postprocessing))
         .collect();
+    if let Some(seed) = postprocessing.seed_probability {
+        masks = keep_seeded_3d(&masks, probabilities, seed).map_err(unequal_slices)?;
+    }
     if postprocessing.minimum_component_pixels > 1 {
         masks = remove_small_3d(&masks, postprocessing.minimum_component_pixels)
             .map_err(unequal_slices)?;
@@ -53,6 +61,15 @@ pub fn volume_masks(
         masks = keep_largest_3d(&masks).map_err(unequal_slices)?;
     }
     Ok(masks)
+}
+
+fn above_threshold(probabilities: &ProbabilityMap, postprocessing: &Postprocessing) -> Mask {
+    let mask = probabilities.threshold(postprocessing.threshold);
+    if postprocessing.fill_holes {
+        fill_holes(&mask)
+    } else {
+        mask
+    }
 }
 
 /// 1 / (1 + exp(-x)), without overflow for any finite x.
@@ -82,6 +99,8 @@ mod tests {
     fn rule(minimum_component_pixels: u64, keep_largest: bool) -> Postprocessing {
         Postprocessing {
             threshold: 0.5,
+            fill_holes: false,
+            seed_probability: None,
             minimum_component_pixels,
             keep_largest,
         }
@@ -125,6 +144,42 @@ mod tests {
         assert_eq!(mask(&two, &rule(2, false)).area(), 2);
         assert_eq!(mask(&two, &rule(0, true)).area(), 2);
         assert_eq!(mask(&two, &rule(3, true)).area(), 0);
+    }
+
+    #[test]
+    fn holes_fill_before_components_are_counted_and_seeds_decide_which_stay() {
+        #[rustfmt::skip]
+        let ring_and_spot = map(6, &[
+            0.6, 0.6, 0.6, 0.0, 0.0, 0.0,
+            0.6, 0.1, 0.6, 0.0, 0.7, 0.9,
+            0.6, 0.6, 0.6, 0.0, 0.0, 0.0,
+        ]);
+        let filled = Postprocessing {
+            fill_holes: true,
+            ..rule(9, false)
+        };
+        assert_eq!(mask(&ring_and_spot, &rule(9, false)).area(), 0);
+        assert_eq!(mask(&ring_and_spot, &filled).area(), 9);
+        let seeded = |seed: f32| Postprocessing {
+            seed_probability: Some(seed),
+            ..rule(0, false)
+        };
+        for (seed, area) in [(0.6, 10), (0.7, 2), (0.9, 2), (0.91, 0)] {
+            assert_eq!(mask(&ring_and_spot, &seeded(seed)).area(), area, "{seed}");
+        }
+        // Across slices, the seed of one keeps what touches it in the next.
+        let below = map(
+            6,
+            &[
+                0.0, 0.0, 0.0, 0.0, 0.6, 0.0, 0.6, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0,
+                0.0, 0.0,
+            ],
+        );
+        let volume = [ring_and_spot, below];
+        let kept = volume_masks(&volume, &seeded(0.9)).unwrap();
+        assert_eq!(kept.iter().map(Mask::area).collect::<Vec<_>>(), [2, 1]);
+        let kept = volume_masks(&volume, &filled).unwrap();
+        assert_eq!(kept.iter().map(Mask::area).collect::<Vec<_>>(), [9, 1]);
     }
 
     #[test]

@@ -32,6 +32,10 @@ pub struct Calibration {
 pub struct Decided {
     /// Least calibrated probability of tumour, above 0 and below 1.
     pub threshold: Option<f32>,
+    /// Whether holes are filled.
+    pub fill_holes: Option<bool>,
+    /// Probability that a component must reach to stay, above 0 and below 1.
+    pub seed_probability: Option<f32>,
     /// Pixels of the smallest component that stays.
     pub minimum_component_pixels: Option<u64>,
 }
@@ -42,6 +46,8 @@ impl Decided {
     pub fn or(self, by_patients: Postprocessing) -> Postprocessing {
         Postprocessing {
             threshold: self.threshold.unwrap_or(by_patients.threshold),
+            fill_holes: self.fill_holes.unwrap_or(by_patients.fill_holes),
+            seed_probability: self.seed_probability.or(by_patients.seed_probability),
             minimum_component_pixels: self
                 .minimum_component_pixels
                 .unwrap_or(by_patients.minimum_component_pixels),

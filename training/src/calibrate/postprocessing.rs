@@ -6,6 +6,8 @@ use glioseg_shared::model::postprocess;
 use glioseg_shared::scoring::{Counts, SizeMismatch};
 use rayon::prelude::*;
 
+use crate::package::FILL_HOLES;
+
 const THRESHOLDS: [f32; 13] = [
     0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9,
 ];
@@ -32,6 +34,8 @@ impl Default for Candidates {
             .flat_map(|&threshold| {
                 MINIMUM_PIXELS.iter().map(move |&pixels| Postprocessing {
                     threshold,
+                    fill_holes: FILL_HOLES,
+                    seed_probability: None,
                     minimum_component_pixels: pixels,
                     keep_largest: false,
                 })
@@ -160,6 +164,8 @@ mod tests {
     fn candidate(threshold: f32, minimum_component_pixels: u64) -> Postprocessing {
         Postprocessing {
             threshold,
+            fill_holes: FILL_HOLES,
+            seed_probability: None,
             minimum_component_pixels,
             keep_largest: false,
         }

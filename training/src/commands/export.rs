@@ -4,28 +4,25 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use burn::backend::Flex;
-use clap::{Args, value_parser};
+use clap::Args;
 use glioseg_shared::model::Contract;
-use glioseg_training::calibrate::Decided;
 use glioseg_training::checkpoint::Checkpoint;
 use glioseg_training::data::cache::CachedPatient;
 use glioseg_training::data::dataset::Dataset;
 use glioseg_training::data::split::Split;
 use glioseg_training::evaluate::studies::Part;
-use glioseg_training::package::{self, GRID};
+use glioseg_training::package;
 use glioseg_training::run::{data_name, provenance, run_data, split_name};
 use glioseg_training::settings::Views;
 
+use super::decided::DecidedArgs;
 use super::{Outcome, decode, write_file};
-
-/// Pixels of the grid: a component of more cannot be.
-const MOST_PIXELS: u64 = GRID as u64 * GRID as u64;
 
 /// Write the best weights of a checkpoint as an ONNX model with its contract.
 ///
 /// Temperature, threshold and smallest component are chosen on the validation patients unless they are given, and the
-/// inference engine must reproduce the network on their slices to 1e-4. `fit` does the same at its end; this command is for runs that were stopped, and to
-/// add the scores of the test patients to the contract.
+/// inference engine must reproduce the network on their slices to 1e-4. `fit` does the same at its end; this command is
+/// for runs that were stopped, and to add the scores of the test patients to the contract.
 #[derive(Args, Debug)]
 pub(crate) struct ExportArgs {
     /// Checkpoint of a run.
@@ -46,13 +43,8 @@ pub(crate) struct ExportArgs {
     score_test: bool,
     #[command(flatten)]
     views: Views,
-    /// Probability from which a pixel is tumour [default: what is plainest and good on the validation patients].
-    #[arg(long, value_parser = probability)]
-    threshold: Option<f32>,
-    /// Pixels of the smallest component that stays, such as cross-validation has chosen by more patients [default: what
-    /// is plainest and good on the validation patients].
-    #[arg(long, value_name = "PIXELS", value_parser = value_parser!(u64).range(1..=MOST_PIXELS))]
-    minimum_component: Option<u64>,
+    #[command(flatten)]
+    decided: DecidedArgs,
     /// Folder for the decoded slices [default: the data folder].
     #[arg(long)]
     cache: Option<PathBuf>,
@@ -99,10 +91,7 @@ pub(crate) fn run(args: &ExportArgs) -> Outcome {
         (&graph, &checkpoint.best),
         &args.name,
         contract,
-        Decided {
-            threshold: args.threshold,
-            minimum_component_pixels: args.minimum_component,
-        },
+        args.decided.decided(),
         &validation.iter().collect::<Vec<_>>(),
         &Default::default(),
     )?;
@@ -113,11 +102,4 @@ pub(crate) fn run(args: &ExportArgs) -> Outcome {
     write_file(&args.out, &onnx)?;
     println!("{}: {} bytes", args.out.display(), onnx.len());
     Ok(ExitCode::SUCCESS)
-}
-
-fn probability(text: &str) -> Result<f32, String> {
-    text.parse()
-        .ok()
-        .filter(|&value| value > 0.0 && value < 1.0)
-        .ok_or_else(|| "use a number above 0 and below 1".to_owned())
 }

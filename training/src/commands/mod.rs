@@ -1,9 +1,11 @@
 //! One file a command of `glioseg-train`.
 
 pub(crate) mod cross_validate;
+mod decided;
 pub(crate) mod evaluate;
 pub(crate) mod export;
 pub(crate) mod fit;
+pub(crate) mod postprocess;
 pub(crate) mod publish;
 pub(crate) mod rollback;
 pub(crate) mod split;

@@ -106,7 +106,7 @@ pub(super) fn headlines(summary: &Summary) -> [Headline; 5] {
 }
 
 /// The figures as aligned lines of text.
-pub(super) struct Table<'a>(pub(super) &'a Summary);
+pub struct Table<'a>(pub &'a Summary);
 
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

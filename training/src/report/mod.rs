@@ -25,7 +25,7 @@ use crate::data::{CachedPatient, DataError, Split};
 use crate::evaluate::studies::Part;
 use crate::evaluate::{EvaluateError, Evaluation, evaluate};
 use crate::files::write_atomically;
-use headline::Table;
+pub use headline::Table;
 
 /// File name of the figures by patient.
 pub const JSON_FILE: &str = "evaluation.json";

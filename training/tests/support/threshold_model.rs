@@ -41,6 +41,8 @@ pub fn threshold_model(version: &str, level: f32, side: u32, scores: Vec<Score>)
         },
         postprocessing: Postprocessing {
             threshold: 0.5,
+            fill_holes: false,
+            seed_probability: None,
             minimum_component_pixels: 0,
             keep_largest: false,
         },

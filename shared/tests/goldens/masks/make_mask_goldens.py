@@ -52,19 +52,27 @@ def noise(seed, shape, density):
     return np.random.default_rng(seed).random(shape) < density
 
 
+def seeded(mask):
+    """A few pixels, and what spreads from them within the mask through sides and corners."""
+    seeds = noise(mask.size, mask.shape, 0.02)
+    spread = ndimage.binary_propagation(seeds & mask, np.ones((3,) * mask.ndim), mask)
+    return {"seeds": packed(seeds)["bits"], "seeded": packed(spread)["bits"]}
+
+
 def flat():
     cases = {f"noise {d}": noise(i, (33, 70), d) for i, d in enumerate((0.05, 0.3, 0.41, 0.59, 0.8, 0.97))}
     cases |= {f"blobs {i}": blobs(i, (48, 131), 0.05) for i in range(3)}
     cases |= {"empty": np.zeros((5, 9), bool), "full": np.ones((9, 64), bool), "one row": noise(7, (1, 200), 0.5), "one column": noise(8, (200, 1), 0.5)}
     cases["checkerboard"] = np.indices((12, 13)).sum(0) % 2 == 0
-    return [{"name": name, **packed(m), **{c: components(m, c) for c in CONNECTIVITIES},
+    return [{"name": name, **packed(m), **{c: components(m, c) for c in CONNECTIVITIES}, **seeded(m),
+             "filled": packed(ndimage.binary_fill_holes(m))["bits"],
              "euler_number_8": int(euler_number(m, connectivity=2)), "crack_length": crack_length(m)} for name, m in cases.items()]
 
 
 def deep():
     cases = {f"noise {d}": noise(i, (6, 17, 23), d) for i, d in enumerate((0.05, 0.2, 0.31, 0.6))}
     cases |= {"blobs": blobs(5, (9, 30, 41), 0.08), "one slice": noise(6, (1, 20, 20), 0.4)}
-    return [{"name": name, **packed(m), **{c: components(m, c) for c in CONNECTIVITIES}} for name, m in cases.items()]
+    return [{"name": name, **packed(m), **{c: components(m, c) for c in CONNECTIVITIES}, **seeded(m)} for name, m in cases.items()]
 
 
 def surfaces():
