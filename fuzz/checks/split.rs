@@ -22,6 +22,10 @@ pub(crate) fn read(bytes: &[u8]) {
         // Refused where it would leave nobody to train on.
         let _ = split.fold(fold);
     }
+    assert_eq!(
+        split.everybody().train.len(),
+        split.train.len() + split.validation.len()
+    );
     let json = serde_json::to_vec(&split).expect("a split can be written");
     let again = Split::from_json(&json).expect("what was written is read");
     assert_eq!(again, split);

@@ -45,7 +45,7 @@ fn prepare(criterion: &mut Criterion) {
         channels: Input::CHANNELS.to_vec(),
         width: 256,
         height: 256,
-        fit: Fit::CropPad,
+        fit: Fit::ShrinkPad,
     };
     let z_score = Normalization::PercentileZScore {
         low: 10.0,

@@ -219,7 +219,7 @@ fn input() -> Input {
         channels: Input::CHANNELS.to_vec(),
         width: SIDE as u32,
         height: SIDE as u32,
-        fit: Fit::CropPad,
+        fit: Fit::ShrinkPad,
     }
 }
 

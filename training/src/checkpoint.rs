@@ -57,14 +57,23 @@ pub struct Epoch {
     pub epoch: usize,
     /// Mean loss over the steps.
     pub loss: f64,
-    /// Mean volume Dice of the validation patients, threshold 0.5, no post-processing.
-    pub validation_dice: f64,
-    /// Share of the empty validation slices with a false tumour.
-    pub false_positive_rate: f64,
+    /// What the averaged network is worth after it, where somebody validates.
+    #[serde(flatten)]
+    pub validation: Option<Validation>,
     /// Learning rate of the last step.
     pub learning_rate: f64,
     /// Mean global norm of the gradients before clipping.
     pub gradient_norm: f64,
+}
+
+/// What a network is worth on the validation patients, at threshold 0.5 without post-processing.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Validation {
+    /// Mean volume Dice.
+    #[serde(rename = "validation_dice")]
+    pub dice: f64,
+    /// Share of the empty slices with a false tumour.
+    pub false_positive_rate: f64,
 }
 
 /// The state of a run after a whole epoch.
@@ -80,7 +89,7 @@ pub struct Checkpoint {
     pub weights: Weights,
     /// Moving average of the weights.
     pub average: Weights,
-    /// Averaged weights of the best epoch so far.
+    /// Averaged weights of the best epoch so far; of the last one where nobody validates.
     pub best: Weights,
     /// State of the optimiser.
     pub optimiser: Vec<u8>,

@@ -8,8 +8,8 @@ use glioseg_shared::model::contract::Score;
 use glioseg_shared::model::{Contract, Segmenter};
 use glioseg_shared::scoring::PatientScore;
 
-use crate::calibrate::Observations;
-use crate::data::{CachedPatient, Split};
+use crate::calibrate::{Calibration, Observations};
+use crate::data::CachedPatient;
 use crate::evaluate::{Evaluation, Evaluator};
 use crate::export;
 use crate::kernels::Kernels;
@@ -42,6 +42,9 @@ pub struct CrossValidated {
     /// are of single members, not of the ensemble; so is its calibration, for want of patients that no member has seen.
     /// Where members disagree their mean is less sure than each of them.
     pub onnx: Vec<u8>,
+    /// By the patients of all folds, each as the network sees it that has not learned from it: what a network of everybody
+    /// is calibrated by, for want of patients.
+    pub calibration: Calibration,
 }
 
 /// Scores the networks on their patients and makes one model of them and of those that join; `contract` is a draft for
@@ -101,29 +104,22 @@ pub fn cross_validate<B: Kernels>(
         members.push((graph.clone(), export::rounded(graph, weights)?));
     }
     let (graph, weights) = ensemble(&members);
+    let calibration = others(None);
     let onnx = calibrated::<B>(
         (&graph, &weights),
         prefix,
         contract,
-        others(None),
+        calibration,
         &folds.iter().flat_map(proof).copied().collect::<Vec<_>>(),
         device,
     )?;
-    Ok(CrossValidated { evaluation, onnx })
+    Ok(CrossValidated {
+        evaluation,
+        onnx,
+        calibration,
+    })
 }
 
 fn proof<'a, 'b>(fold: &'b Fold<'a>) -> &'b [&'a CachedPatient] {
     &fold.patients[..fold.patients.len().min(PROOF_PATIENTS)]
-}
-
-/// The split that the ensemble of all folds was trained by: its members have seen everybody who is not for testing.
-///
-/// Nobody is left to validate on, so that no list of validation patients passes for one that it has not seen.
-#[must_use]
-pub fn trained_on_all(split: &Split) -> Split {
-    Split {
-        train: [split.train.as_slice(), &split.validation].concat(),
-        validation: Vec::new(),
-        ..split.clone()
-    }
 }

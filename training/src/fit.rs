@@ -18,7 +18,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::augment::{self, Transforms};
 use crate::batches::Batches;
-use crate::checkpoint::{Checkpoint, Checkpoints, Epoch};
+use crate::checkpoint::{Checkpoint, Checkpoints, Epoch, Validation};
 use crate::files::write_atomically;
 use crate::kernels::Kernels;
 use crate::loss::Losses;
@@ -32,14 +32,14 @@ pub use validation::validate;
 /// What a finished run leaves.
 #[derive(Clone, Debug)]
 pub struct Fitted {
-    /// Averaged weights of the best epoch.
+    /// Averaged weights of the best epoch; of the last one where nobody validates.
     pub best: Weights,
     /// All epochs.
     pub history: Vec<Epoch>,
 }
 
 impl Fitted {
-    /// The epoch that the weights are from.
+    /// The best epoch by the validation patients, which the weights are from; `None` where nobody validates.
     #[must_use]
     pub fn best_epoch(&self) -> Option<&Epoch> {
         best_of(&self.history)
@@ -79,7 +79,8 @@ pub struct Session<'a> {
     pub stop: &'a dyn Fn() -> bool,
 }
 
-/// Trains by `recipe`, going on from the session's checkpoint if there is one; validates after every epoch.
+/// Trains by `recipe`, going on from the session's checkpoint if there is one; validates after every epoch where there is
+/// anybody to validate on.
 ///
 /// A run that does not go on begins with the weights of `origin`, or with the network's first ones.
 /// The result is the same whether the run was interrupted or not: whatever was done of an epoch that did not end is
@@ -90,7 +91,7 @@ pub struct Session<'a> {
 pub fn fit<B>(
     recipe: &Recipe,
     training: &Batches<'_, B::InnerBackend>,
-    validation: &Batches<'_, B::InnerBackend>,
+    validation: Option<&Batches<'_, B::InnerBackend>>,
     origin: Origin<'_>,
     session: Session<'_>,
     device: &B::Device,
@@ -98,8 +99,8 @@ pub fn fit<B>(
 where
     B: AutodiffBackend<InnerBackend: Kernels + Transforms> + Kernels + Losses,
 {
-    for (part, batches) in [("training", training), ("validation", validation)] {
-        if batches.is_empty() {
+    for (part, batches) in [("training", Some(training)), ("validation", validation)] {
+        if batches.is_some_and(Batches::is_empty) {
             return Err(FitError::NoSlices(part));
         }
     }
@@ -114,17 +115,10 @@ where
     let left = left_state(&mut checkpoints, recipe, origin.data, other_data, log)?;
     let mut run = Run::<B>::start_or_resume(recipe, origin, left, log, device)?;
     while run.history.len() < recipe.epochs && !run.is_stale() {
-        let epoch = run.train_epoch(training, stop)?;
-        run.history.push(epoch);
-        run.validate(validation);
-        let last = &run.history[run.history.len() - 1];
-        let (dice, rate) = (last.validation_dice, last.false_positive_rate);
-        let line = writeln!(
-            log,
-            "epoch {}/{} loss={:.4}; Val_dice={dice:.4}; false_positive_rate={rate:.4}; learning_rate={:.3e};",
-            last.epoch, recipe.epochs, last.loss, last.learning_rate
-        );
-        line.and_then(|()| log.flush()).map_err(FitError::Log)?;
+        let mut epoch = run.train_epoch(training, stop)?;
+        epoch.validation = validation.map(|batches| validate(&run.average, batches));
+        write_epoch(&epoch, recipe.epochs, log).map_err(FitError::Log)?;
+        run.keep(epoch);
         checkpoints.write(&run.checkpoint()?)?;
         write_metrics(&run.history, metrics)?;
     }
@@ -241,7 +235,8 @@ impl<'a, B: AutodiffBackend<InnerBackend: Kernels + Transforms> + Kernels + Loss
         // Statistics over a last, very small batch would be noise; its slices come again in the next epoch.
         let steps = (order.len() / recipe.batch).max(1);
         let bar = progress_bar(number, recipe.epochs, (steps * recipe.batch) as u64);
-        let best = best_of(&self.history).map_or(0.0, |epoch| epoch.validation_dice);
+        let best = best_of(&self.history).and_then(|epoch| epoch.validation);
+        let best = best.map_or_else(String::new, |best| format!("  best Dice {:.4}", best.dice));
         let (mut losses, mut norms) = (0.0, 0.0);
         let mut rate = 0.0;
         for (step, chosen) in order.chunks(recipe.batch).take(steps).enumerate() {
@@ -277,17 +272,13 @@ impl<'a, B: AutodiffBackend<InnerBackend: Kernels + Transforms> + Kernels + Loss
             losses += loss;
             norms += norm;
             bar.inc(chosen.len() as u64);
-            bar.set_message(format!(
-                "loss {:.4}  best Dice {best:.4}",
-                losses / (step + 1) as f64
-            ));
+            bar.set_message(format!("loss {:.4}{best}", losses / (step + 1) as f64));
         }
         bar.finish_and_clear();
         Ok(Epoch {
             epoch: number,
             loss: losses / steps as f64,
-            validation_dice: 0.0,
-            false_positive_rate: 0.0,
+            validation: None,
             learning_rate: rate,
             gradient_norm: norms / steps as f64,
         })
@@ -323,15 +314,11 @@ impl<'a, B: AutodiffBackend<InnerBackend: Kernels + Transforms> + Kernels + Loss
         (scalar(loss.inner()), scalar(norm))
     }
 
-    /// Scores the averaged network, fills the last epoch's figures in and keeps the weights if they are the best.
-    fn validate(&mut self, batches: &Batches<'_, B::InnerBackend>) {
-        let (dice, false_positive_rate) = validate(&self.average, batches);
-        let before = best_of(&self.history[..self.history.len() - 1]).map(|e| e.validation_dice);
-        if let Some(epoch) = self.history.last_mut() {
-            epoch.validation_dice = dice;
-            epoch.false_positive_rate = false_positive_rate;
-        }
-        if before.is_none_or(|before| dice > before) {
+    /// Records an epoch, and keeps its averaged weights if they are the best, or if nobody says which are.
+    fn keep(&mut self, epoch: Epoch) {
+        self.history.push(epoch);
+        let last = self.history.len();
+        if best_of(&self.history).is_none_or(|best| best.epoch == last) {
             self.best = self.average.weights();
         }
     }
@@ -380,15 +367,34 @@ fn left_state(
     }
 }
 
-/// The epoch with the highest validation Dice, the earliest of equals.
+/// The epoch with the highest validation Dice, the earliest of equals; `None` where nobody validates.
 fn best_of(history: &[Epoch]) -> Option<&Epoch> {
-    history.iter().reduce(|best, epoch| {
-        if epoch.validation_dice > best.validation_dice {
+    let dice = |epoch: &Epoch| epoch.validation.map(|validation| validation.dice);
+    let validated = history.iter().filter(|epoch| epoch.validation.is_some());
+    validated.reduce(|best, epoch| {
+        if dice(epoch) > dice(best) {
             epoch
         } else {
             best
         }
     })
+}
+
+/// One line, by whose names the figures are read.
+fn write_epoch(epoch: &Epoch, of: usize, log: &mut dyn Write) -> std::io::Result<()> {
+    write!(log, "epoch {}/{of} loss={:.4}; ", epoch.epoch, epoch.loss)?;
+    if let Some(Validation {
+        dice,
+        false_positive_rate,
+    }) = epoch.validation
+    {
+        write!(
+            log,
+            "Val_dice={dice:.4}; false_positive_rate={false_positive_rate:.4}; "
+        )?;
+    }
+    writeln!(log, "learning_rate={:.3e};", epoch.learning_rate)?;
+    log.flush()
 }
 
 fn progress_bar(epoch: usize, epochs: usize, slices: u64) -> ProgressBar {
@@ -407,13 +413,16 @@ fn write_metrics(history: &[Epoch], path: &Path) -> Result<(), FitError> {
             "epoch,loss,validation_dice,false_positive_rate,learning_rate,gradient_norm"
         )?;
         history.iter().try_for_each(|e| {
+            let figure = |of: fn(Validation) -> f64| {
+                e.validation.map_or_else(String::new, |v| of(v).to_string())
+            };
             writeln!(
                 file,
                 "{},{},{},{},{},{}",
                 e.epoch,
                 e.loss,
-                e.validation_dice,
-                e.false_positive_rate,
+                figure(|v| v.dice),
+                figure(|v| v.false_positive_rate),
                 e.learning_rate,
                 e.gradient_norm
             )

@@ -45,6 +45,12 @@ pub enum PackageError {
     /// The model failed on a slice.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// Nobody validates, and not everything is decided.
+    #[error(
+        "nobody is left to choose temperature, threshold and smallest component on: give all three, as cross-validation \
+         has chosen them"
+    )]
+    Undecided,
     /// The weights do not fit the network.
     #[error(transparent)]
     Weights(#[from] WeightsError),
@@ -119,11 +125,21 @@ pub fn draft(
     Ok(contract)
 }
 
+/// A model file and its calibration, of which the file shows only the post-processing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Packaged {
+    /// The file.
+    pub onnx: Vec<u8>,
+    /// What its logits are divided by, and what becomes of its probabilities.
+    pub calibration: Calibration,
+}
+
 /// The model file of a trained network: ONNX with its contract, made from a [`draft`].
 ///
 /// Kernels are rounded to half precision first, and everything after is of the network with these. Temperature and what
 /// is not decided of the post-processing are chosen on `validation`, whose scores the contract names; the inference
-/// engine must reproduce the network on real slices of every one of these patients, or there is no file.
+/// engine must reproduce the network on real slices of every one of these patients, or there is no file. Where nobody
+/// validates everything has to be decided, the contract names no scores, and the slices are those of `training`.
 ///
 /// # Errors
 /// See [`PackageError`].
@@ -132,16 +148,28 @@ pub fn package<B: Kernels>(
     prefix: &str,
     contract: Contract,
     decided: Decided,
+    training: &[&CachedPatient],
     validation: &[&CachedPatient],
     device: &B::Device,
-) -> Result<Vec<u8>, PackageError> {
+) -> Result<Packaged, PackageError> {
     let weights = export::rounded(graph, weights)?;
-    let segmenter = uncalibrated((graph, &weights), contract.clone())?;
-    let mut calibration = Observations::of(&segmenter, validation)?.calibration();
-    calibration.postprocessing = decided.or(calibration.postprocessing);
     let network = (graph, &weights);
+    if validation.is_empty() {
+        let calibration = decided.complete().ok_or(PackageError::Undecided)?;
+        let onnx = calibrated::<B>(network, prefix, contract, calibration, training, device)?;
+        return Ok(Packaged { onnx, calibration });
+    }
+    let calibration = match decided.complete() {
+        Some(calibration) => calibration,
+        None => {
+            let segmenter = uncalibrated(network, contract.clone())?;
+            let observations = Observations::of(&segmenter, validation)?;
+            decided.or_by_patients(observations.calibration())
+        }
+    };
     let onnx = calibrated::<B>(network, prefix, contract, calibration, validation, device)?;
-    score(&onnx, prefix, "validation", validation)
+    let onnx = score(&onnx, prefix, "validation", validation)?;
+    Ok(Packaged { onnx, calibration })
 }
 
 /// A network as it leaves training, for a look at what it says.

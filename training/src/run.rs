@@ -4,7 +4,6 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::backend::AutodiffBackend;
-use glioseg_shared::imaging::grid::Fit;
 use glioseg_shared::model::Contract;
 use glioseg_shared::model::contract::Provenance;
 
@@ -12,13 +11,13 @@ use crate::augment::Transforms;
 use crate::batches::Batches;
 use crate::calibrate::Decided;
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::data::{CachedPatient, DataError, Dataset, Split};
+use crate::data::{CachedPatient, DataError, Dataset, Folds, Split};
 use crate::device::OnDevice;
 use crate::fit::{FitError, Fitted, Origin, Session, fit};
 use crate::kernels::Kernels;
 use crate::loss::Losses;
 use crate::networks::Weights;
-use crate::package::{GRID, PackageError, input, package, serving};
+use crate::package::{GRID, PackageError, Packaged, input, package, serving};
 use crate::recipe::Recipe;
 
 /// A run that is ready to go; [`OnDevice`] lets it go.
@@ -33,8 +32,11 @@ pub struct Run<'a> {
     pub contract: Contract,
     /// Patients to learn from.
     pub training: Vec<&'a CachedPatient>,
-    /// Patients that choose the epoch and the post-processing.
+    /// Patients that choose the epoch and the post-processing; where there are none, the weights are those of the last
+    /// epoch, and `decided` has to be complete.
     pub validation: Vec<&'a CachedPatient>,
+    /// What is not left to the validation patients.
+    pub decided: Decided,
     /// What it stands on.
     pub origin: Origin<'a>,
     /// All slices stay on the device when they take at most this many bytes there.
@@ -49,7 +51,7 @@ pub struct Trained {
     /// The weights and the epochs.
     pub fitted: Fitted,
     /// The model file.
-    pub onnx: Vec<u8>,
+    pub packaged: Packaged,
 }
 
 /// Why a run ended without a model.
@@ -62,19 +64,6 @@ pub enum RunError {
     /// No model file could be made.
     #[error(transparent)]
     Package(#[from] PackageError),
-    /// A slice is larger than the grid, and the recipe does not resample.
-    #[error(
-        "{slice} of {patient}: {}x{} pixels do not fit the network's {GRID}x{GRID}; use --fit resample",
-        size.0, size.1
-    )]
-    LargerThanGrid {
-        /// Name of the patient.
-        patient: String,
-        /// Name of the slice.
-        slice: String,
-        /// Width and height.
-        size: (usize, usize),
-    },
     /// A run cannot begin with these weights.
     #[error("{}: {reason}", path.display())]
     Start {
@@ -96,11 +85,6 @@ impl OnDevice for Run<'_> {
         B: AutodiffBackend<InnerBackend: Kernels + Transforms> + Kernels + Losses,
     {
         let recipe = self.recipe;
-        if recipe.fit == Fit::CropPad {
-            for patient in self.training.iter().chain(&self.validation) {
-                refuse_larger(patient)?;
-            }
-        }
         let (input, preprocessing) = input(recipe.fit);
         let batches = |patients: &[_], room: u64| {
             Batches::<B::InnerBackend>::new(
@@ -113,7 +97,7 @@ impl OnDevice for Run<'_> {
         };
         let training = batches(&self.training, self.resident_bytes);
         let left = self.resident_bytes.saturating_sub(training.device_bytes());
-        let validation = batches(&self.validation, left);
+        let validation = (!self.validation.is_empty()).then(|| batches(&self.validation, left));
         let graph = recipe.network.graph(recipe.dropout);
         writeln!(
             self.session.log,
@@ -123,13 +107,13 @@ impl OnDevice for Run<'_> {
             graph.parameters(),
             graph.multiply_accumulates(GRID as usize, GRID as usize) as f64 / 1e6,
             training.len(),
-            validation.len(),
+            validation.as_ref().map_or(0, Batches::len),
         )
         .map_err(FitError::Log)?;
         let fitted = fit::<B>(
             recipe,
             &training,
-            &validation,
+            validation.as_ref(),
             self.origin,
             self.session,
             device,
@@ -139,32 +123,17 @@ impl OnDevice for Run<'_> {
             network,
             ..self.contract
         };
-        let onnx = package::<B::InnerBackend>(
+        let packaged = package::<B::InnerBackend>(
             (&graph, &fitted.best),
             self.name,
             contract,
-            Decided::default(),
+            self.decided,
+            &self.training,
             &self.validation,
             device,
         )?;
-        Ok(Trained { fitted, onnx })
+        Ok(Trained { fitted, packaged })
     }
-}
-
-/// Cutting a slice down to the grid could cut a tumour away, so nobody does it unasked.
-fn refuse_larger(patient: &CachedPatient) -> Result<(), RunError> {
-    let side = GRID as usize;
-    for (name, slice) in patient.names.iter().zip(&patient.slices) {
-        let size = (slice.width(), slice.height());
-        if size.0 > side || size.1 > side {
-            return Err(RunError::LargerThanGrid {
-                patient: patient.id.clone(),
-                slice: name.clone(),
-                size,
-            });
-        }
-    }
-    Ok(())
 }
 
 /// The patients that a run trains and validates on, and the digest of them and of the split that its checkpoint holds.
@@ -210,13 +179,17 @@ pub fn data_name(folder: &Path, split: Option<&Split>) -> String {
     })
 }
 
-/// The split's file name, with the fold where one was left out.
+/// The split's file name, and which folds were trained on.
 #[must_use]
-pub fn split_name(path: &Path, fold: Option<usize>) -> String {
+pub fn split_name(path: &Path, folds: Option<Folds>) -> String {
     let name = path
         .file_name()
         .map_or_else(|| path.to_string_lossy(), OsStr::to_string_lossy);
-    fold.map_or_else(|| name.to_string(), |fold| format!("{name}, fold {fold}"))
+    match folds {
+        None => name.to_string(),
+        Some(Folds::AllBut(fold)) => format!("{name}, fold {fold}"),
+        Some(Folds::All) => format!("{name}, all folds"),
+    }
 }
 
 /// Which weights of another run a run begins with.

@@ -13,8 +13,8 @@ use crate::recipe::{Architecture, Recipe};
 /// How a slice comes to the network's grid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum FitToGrid {
-    /// Pixels keep their size; smaller slices get a border of zeros, larger ones are refused.
-    CropPad,
+    /// Pixels keep their size, and smaller slices get a border of zeros; larger ones are shrunk until they fit.
+    ShrinkPad,
     /// Slices are resampled to the grid, masks back to the slice.
     Resample,
 }
@@ -39,7 +39,7 @@ pub struct Settings {
     #[arg(long, default_value_t = 16, value_parser = positive)]
     pub batch: usize,
     /// How slices of another size than 256x256 come to the network's grid.
-    #[arg(long, value_enum, default_value_t = FitToGrid::CropPad)]
+    #[arg(long, value_enum, default_value_t = FitToGrid::ShrinkPad)]
     pub fit: FitToGrid,
     /// Side of the random crop, pixels.
     #[arg(long, default_value_t = 192, value_parser = positive)]
@@ -101,7 +101,7 @@ impl Settings {
             epochs: self.epochs,
             batch: self.batch,
             fit: match self.fit {
-                FitToGrid::CropPad => Fit::CropPad,
+                FitToGrid::ShrinkPad => Fit::ShrinkPad,
                 FitToGrid::Resample => Fit::Resample,
             },
             crop: self.crop,

@@ -679,12 +679,18 @@ fn a_checkpoint_becomes_a_model_that_is_evaluated() {
     // What is decided as a model is made can be decided afterwards: the same model, digest and all.
     let decide = ["--seed-probability", "0.6", "--fill-holes", "false"];
     succeed(export("seeded.onnx").arg("--score-test").args(decide));
-    let postprocess = |split: PathBuf| {
+    let unchanged = |split: PathBuf| {
         let mut command = program("postprocess");
         command.arg(study.path("again.onnx")).arg(study.data());
-        command.arg("--split").arg(split).arg("--score-test");
+        command.arg("--split").arg(split);
         command.arg("--out").arg(study.path("afterwards.onnx"));
-        command.args(decide);
+        command
+    };
+    succeed(&mut unchanged(study.split()));
+    assert!(study.read("afterwards.onnx") == study.read("again.onnx"));
+    let postprocess = |split: PathBuf| {
+        let mut command = unchanged(split);
+        command.arg("--score-test").args(decide);
         command
     };
     let log = succeed(&mut postprocess(study.split()));
@@ -828,6 +834,88 @@ fn every_patient_is_scored_by_the_network_that_has_not_seen_it() {
         "nothing is trained twice: {again}"
     );
     assert!(study.read("out/model.onnx") == model);
+}
+
+#[test]
+fn a_model_of_everybody_has_the_last_weights_and_a_calibration_that_is_given() {
+    const CALIBRATION: [&str; 5] = [
+        "--threshold=0.4",
+        "--minimum-component=7",
+        "--fill-holes=false",
+        "--fold",
+        "all",
+    ];
+    let study = Study::phantoms();
+    let said = refusal(study.fit("out", 2).args(["--fold", "all"]));
+    assert_says(
+        &said,
+        &["--temperature", "--threshold", "--minimum-component"],
+    );
+    assert!(!study.path("out").exists(), "refused before training");
+    let said = refusal(study.fit("out", 2).args(["--fold", "every"]));
+    assert_says(&said, &["--fold", "from 0, or `all`"]);
+
+    let mut fit = study.fit("out", 2);
+    let log = succeed(fit.args(CALIBRATION).arg("--temperature=2"));
+    assert_eq!(log.matches("loss=").count(), 2, "{log}");
+    assert_says(&log, &["0 validation slices", "weights of the last epoch"]);
+    assert!(validation_dice(&log).is_empty(), "{log}");
+    let metrics = study.text("out/metrics.csv");
+    for row in metrics.lines().skip(1) {
+        let cells: Vec<_> = row.split(',').collect();
+        assert_eq!((cells.len(), cells[2], cells[3]), (6, "", ""), "{metrics}");
+    }
+    let split = Split::read(&study.split()).unwrap();
+    let contract = Contract::of_onnx(&study.read("out/model.onnx")).unwrap();
+    assert_eq!(contract.postprocessing.threshold, 0.4);
+    assert_eq!(contract.postprocessing.minimum_component_pixels, 7);
+    assert!(!contract.postprocessing.fill_holes);
+    assert_eq!(contract.provenance.split, "split.json, all folds");
+    assert_eq!(contract.provenance.split_digest, split.everybody().digest());
+    assert!(contract.scores.is_empty(), "nobody is left to score");
+
+    // The weights are those of a run whose split trains the same patients, whoever validates it.
+    let mut other = split.clone();
+    other.train.append(&mut other.validation);
+    other.validation.append(&mut other.test);
+    other.write(&study.split()).unwrap();
+    succeed(&mut study.fit("validated", 2));
+    split.write(&study.split()).unwrap();
+    let (ours, theirs) = (study.checkpoint("out"), study.checkpoint("validated"));
+    assert!(ours.best == ours.average && ours.average == theirs.average);
+
+    let export = |out: &str, temperature: &str| {
+        let mut command = program("export");
+        command
+            .arg(study.path("out/checkpoint.bin"))
+            .arg(study.data());
+        command.arg("--split").arg(study.split());
+        command.arg("--cache").arg(study.path("cache"));
+        command.arg("--out").arg(study.path(out)).args(CALIBRATION);
+        command.args(["--temperature", temperature]);
+        command
+    };
+    let log = succeed(&mut export("again.onnx", "2"));
+    assert_says(
+        &log,
+        &["calibration: --temperature 2 --threshold 0.4 --minimum-component 7 --fill-holes false"],
+    );
+    assert!(study.read("again.onnx") == study.read("out/model.onnx"));
+    succeed(export("scored.onnx", "2").arg("--score-test"));
+    let scored = Contract::of_onnx(&study.read("scored.onnx")).unwrap();
+    let parts: Vec<_> = scored.scores.iter().map(|s| s.split.as_str()).collect();
+    assert_eq!(parts, ["test"]);
+
+    // A temperature divides the logits and does nothing else.
+    succeed(&mut export("warmer.onnx", "4"));
+    let logits = |file: &str| {
+        let network = Network::from_onnx(&study.read(file)).unwrap();
+        let values = vec![0.25; 3 * network.grid().width * network.grid().height];
+        network.logits(&values).unwrap()
+    };
+    for (cool, warm) in logits("again.onnx").iter().zip(logits("warmer.onnx")) {
+        assert!((cool / 2.0 - warm).abs() < 1e-4, "{cool} and {warm}");
+    }
 }
 
 #[test]

@@ -140,7 +140,7 @@ fn contract() -> Contract {
             channels: Input::CHANNELS.to_vec(),
             width: WIDTH as u32,
             height: HEIGHT as u32,
-            fit: Fit::CropPad,
+            fit: Fit::ShrinkPad,
         },
         preprocessing: Preprocessing {
             non_8_bit_percentiles: NON_8_BIT_PERCENTILES,

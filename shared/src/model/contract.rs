@@ -158,8 +158,8 @@ pub struct Postprocessing {
     /// 1986, doi:10.1109/TPAMI.1986.4767851); files without this field ask for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed_probability: Option<f32>,
-    /// Components of fewer pixels (voxels, for volumes) of the input image are removed; 0 or 1
-    /// removes none.
+    /// Components of fewer pixels (voxels, for volumes) are removed; 0 or 1 removes none. They are those of the input
+    /// image, or, where it is larger than a grid with [`Fit::ShrinkPad`], of the shrunk one.
     pub minimum_component_pixels: u64,
     /// Whether only the largest component stays.
     pub keep_largest: bool,
@@ -418,7 +418,7 @@ mod tests {
                 channels: Input::CHANNELS.to_vec(),
                 width: 256,
                 height: 192,
-                fit: Fit::CropPad,
+                fit: Fit::ShrinkPad,
             },
             preprocessing: Preprocessing {
                 non_8_bit_percentiles: NON_8_BIT_PERCENTILES,
@@ -485,7 +485,7 @@ mod tests {
             json["input"],
             json!({
                 "channels": ["pre-contrast", "FLAIR", "post-contrast"],
-                "width": 256, "height": 192, "fit": "crop_pad",
+                "width": 256, "height": 192, "fit": "shrink_pad",
             })
         );
         assert_eq!(

@@ -96,21 +96,6 @@ pub enum ModelError {
         /// The model's version.
         model_version: String,
     },
-    /// A slice with more columns or rows than the grid of a model that keeps the size of pixels: what lies outside would
-    /// be cut off, and its tumour with it.
-    #[error(
-        "the slice has {}x{} pixels, model {model_version} takes at most {}x{}: resample it, or serve a model whose input \
-         is fitted by resampling",
-        actual.0, actual.1, grid.0, grid.1
-    )]
-    LargerThanGrid {
-        /// The model's version.
-        model_version: String,
-        /// Columns and rows of the slice.
-        actual: (usize, usize),
-        /// Columns and rows of the grid.
-        grid: (usize, usize),
-    },
     /// The input of a run has another length than the network's input.
     #[error("{actual} input values were given, the network takes {expected}")]
     InputLength {

@@ -6,7 +6,7 @@ use crate::imaging::components::{
     UnequalSlices, fill_holes, keep_largest, keep_largest_3d, keep_seeded, keep_seeded_3d,
     remove_small, remove_small_3d,
 };
-use crate::imaging::grid::{self, Placement};
+use crate::imaging::grid::{self, Fit, Placement};
 use crate::imaging::{ImagingError, Mask, ProbabilityMap};
 
 /// The tumour probabilities of an image, from the logits on the network's grid.
@@ -21,10 +21,50 @@ pub fn probabilities(
     grid::restore(&on_grid, placement)
 }
 
+/// The rule for an image that lies on the network's grid like this: where it was shrunk, the smallest component has as
+/// many more pixels of the image as make up one that the network saw.
+///
+/// So it is the same part of a head whatever the scanner's matrix. Models that resample count pixels of the image.
+#[must_use]
+pub fn on_image(rule: &Postprocessing, placement: &Placement) -> Postprocessing {
+    let pixels = rule.minimum_component_pixels;
+    Postprocessing {
+        minimum_component_pixels: match placement.fit {
+            Fit::ShrinkPad if pixels > 1 => {
+                (pixels as f64 * placement.pixels_per_placed()).round() as u64
+            }
+            Fit::ShrinkPad | Fit::Resample => pixels,
+        },
+        ..*rule
+    }
+}
+
 /// The mask of a slice by itself; components are counted in two dimensions.
 #[must_use]
 pub fn mask(probabilities: &ProbabilityMap, postprocessing: &Postprocessing) -> Mask {
-    let mut mask = above_threshold(probabilities, postprocessing);
+    let foreground = foreground(probabilities, postprocessing);
+    components(foreground, probabilities, postprocessing)
+}
+
+/// The first half of [`mask`]: what is tumour by the threshold, and the holes in it.
+#[must_use]
+pub fn foreground(probabilities: &ProbabilityMap, postprocessing: &Postprocessing) -> Mask {
+    let mask = probabilities.threshold(postprocessing.threshold);
+    if postprocessing.fill_holes {
+        fill_holes(&mask)
+    } else {
+        mask
+    }
+}
+
+/// The second half of [`mask`]: the components of a [`foreground`] that stay.
+#[must_use]
+pub fn components(
+    foreground: Mask,
+    probabilities: &ProbabilityMap,
+    postprocessing: &Postprocessing,
+) -> Mask {
+    let mut mask = foreground;
     if let Some(seed) = postprocessing.seed_probability {
         mask = keep_seeded(&mask, probabilities, seed);
     }
@@ -48,7 +88,7 @@ pub fn volume_masks(
 ) -> Result<Vec<Mask>, ModelError> {
     let mut masks: Vec<Mask> = probabilities
         .iter()
-        .map(|slice| above_threshold(slice, postprocessing))
+        .map(|slice| foreground(slice, postprocessing))
         .collect();
     if let Some(seed) = postprocessing.seed_probability {
         masks = keep_seeded_3d(&masks, probabilities, seed).map_err(unequal_slices)?;
@@ -61,15 +101,6 @@ pub fn volume_masks(
         masks = keep_largest_3d(&masks).map_err(unequal_slices)?;
     }
     Ok(masks)
-}
-
-fn above_threshold(probabilities: &ProbabilityMap, postprocessing: &Postprocessing) -> Mask {
-    let mask = probabilities.threshold(postprocessing.threshold);
-    if postprocessing.fill_holes {
-        fill_holes(&mask)
-    } else {
-        mask
-    }
 }
 
 /// 1 / (1 + exp(-x)), without overflow for any finite x.
@@ -90,7 +121,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::imaging::grid::{Fit, Grid};
+    use crate::imaging::grid::Grid;
 
     fn map(width: usize, values: &[f32]) -> ProbabilityMap {
         ProbabilityMap::new(width, values.len() / width, values.to_vec()).unwrap()
@@ -125,10 +156,32 @@ mod tests {
                 width: 2,
                 height: 2,
             },
-            fit: Fit::CropPad,
+            fit: Fit::Resample,
         };
-        let restored = probabilities(&[0.0, 1e4, 0.0, 0.0], &placement).unwrap();
-        assert_eq!(restored.values(), &[0.5, 1.0, 0.0]);
+        let restored = probabilities(&[0.0, 1e4, 0.0, 1e4], &placement).unwrap();
+        assert_eq!(restored.values(), &[0.5, 0.75, 1.0]);
+    }
+
+    #[test]
+    fn the_smallest_component_grows_with_what_a_shrunk_pixel_stands_for() {
+        let grid = |side| Grid {
+            width: side,
+            height: side,
+        };
+        let smallest = |rule: Postprocessing, side, fit| {
+            let placement = Placement {
+                image: grid(side),
+                grid: grid(256),
+                fit,
+            };
+            on_image(&rule, &placement).minimum_component_pixels
+        };
+        for (side, pixels) in [(100, 64), (256, 64), (512, 256), (384, 144), (300, 88)] {
+            assert_eq!(smallest(rule(64, false), side, Fit::ShrinkPad), pixels);
+            assert_eq!(smallest(rule(64, false), side, Fit::Resample), 64);
+        }
+        assert_eq!(smallest(rule(0, false), 512, Fit::ShrinkPad), 0);
+        assert_eq!(smallest(rule(1, false), 512, Fit::ShrinkPad), 1);
     }
 
     #[test]

@@ -134,7 +134,7 @@ mod tests {
             channels: Input::CHANNELS.to_vec(),
             width: side,
             height: side,
-            fit: Fit::CropPad,
+            fit: Fit::ShrinkPad,
         }
     }
 

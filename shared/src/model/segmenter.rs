@@ -8,7 +8,7 @@ use super::contract::{Contract, Unit};
 use super::error::ModelError;
 use super::network::Network;
 use super::{onnx, postprocess, preprocess};
-use crate::imaging::grid::{Fit, Grid, Levels};
+use crate::imaging::grid::{Grid, Levels, Placement};
 use crate::imaging::{Mask, ProbabilityMap, Slice};
 
 /// Most pixels of a study: their probabilities take 512 MiB.
@@ -74,9 +74,8 @@ impl Segmenter {
     /// Segments a slice by itself.
     ///
     /// # Errors
-    /// [`ModelError::NeedsVolume`] for a model of volumes, [`ModelError::LargerThanGrid`] for a slice that a model without
-    /// resampling would see only a part of, [`ModelError::StudyTooLarge`] for one of more than 134 million pixels, and
-    /// what [`Network::logits`] can say.
+    /// [`ModelError::NeedsVolume`] for a model of volumes, [`ModelError::StudyTooLarge`] for a slice of more than 134
+    /// million pixels, and what [`Network::logits`] can say.
     pub fn segment(&self, slice: &Slice) -> Result<Segmentation, ModelError> {
         Ok(self.segment_timed(slice)?.0)
     }
@@ -101,8 +100,7 @@ impl Segmenter {
     /// volumes normalises them, and finds components, over all of them.
     ///
     /// # Errors
-    /// [`ModelError::StudyTooLarge`] for more than 134 million pixels in all, [`ModelError::LargerThanGrid`] as for one
-    /// slice, [`ModelError::UnequalSlices`] for a volume of slices that differ in size, and what
+    /// [`ModelError::StudyTooLarge`] for more than 134 million pixels in all, [`ModelError::UnequalSlices`] for a volume of slices that differ in size, and what
     /// [`Network::logits`] can say.
     pub fn segment_study(&self, slices: &[Slice]) -> Result<Vec<Segmentation>, ModelError> {
         check_pixels(slices)?;
@@ -116,7 +114,6 @@ impl Segmenter {
     }
 
     fn segment_alone(&self, slice: &Slice) -> Result<(Segmentation, StepTimes), ModelError> {
-        self.check_fits(slice)?;
         let start = Instant::now();
         let levels = preprocess::levels([slice], self.contract.preprocessing.normalization);
         let prepared = preprocess::prepare(slice, &self.contract.input, &levels);
@@ -124,7 +121,8 @@ impl Segmenter {
         let logits = self.network.logits(&prepared.values)?;
         let run_at = Instant::now();
         let probability = postprocess::probabilities(&logits, &prepared.placement)?;
-        let mask = postprocess::mask(&probability, &self.contract.postprocessing);
+        let rule = postprocess::on_image(&self.contract.postprocessing, &prepared.placement);
+        let mask = postprocess::mask(&probability, &rule);
         let times = StepTimes {
             preprocessing: prepared_at - start,
             inference: run_at - prepared_at,
@@ -135,32 +133,22 @@ impl Segmenter {
 
     fn segment_volume(&self, slices: &[Slice]) -> Result<Vec<Segmentation>, ModelError> {
         check_equal_sizes(slices)?;
-        slices.iter().try_for_each(|slice| self.check_fits(slice))?;
+        let Some(first) = slices.first() else {
+            return Ok(Vec::new());
+        };
         let levels = preprocess::levels(slices, self.contract.preprocessing.normalization);
         let probabilities = slices
             .par_iter()
             .map(|slice| self.probabilities(slice, &levels))
             .collect::<Result<Vec<_>, _>>()?;
-        let masks = postprocess::volume_masks(&probabilities, &self.contract.postprocessing)?;
+        let placement = Placement::of(first, self.network.grid(), self.contract.input.fit);
+        let rule = postprocess::on_image(&self.contract.postprocessing, &placement);
+        let masks = postprocess::volume_masks(&probabilities, &rule)?;
         Ok(masks
             .into_iter()
             .zip(probabilities)
             .map(|(mask, probability)| self.segmentation(mask, probability))
             .collect())
-    }
-
-    /// No part of a slice may be cut off.
-    fn check_fits(&self, slice: &Slice) -> Result<(), ModelError> {
-        let grid = self.network.grid();
-        let fits = slice.width() <= grid.width && slice.height() <= grid.height;
-        if fits || self.contract.input.fit == Fit::Resample {
-            return Ok(());
-        }
-        Err(ModelError::LargerThanGrid {
-            model_version: self.contract.model_version.clone(),
-            actual: (slice.width(), slice.height()),
-            grid: (grid.width, grid.height),
-        })
     }
 
     fn probabilities(&self, slice: &Slice, levels: &Levels) -> Result<ProbabilityMap, ModelError> {

@@ -11,7 +11,7 @@ use glioseg_shared::model::Segmenter;
 use glioseg_shared::model::contract::Postprocessing;
 
 use crate::data::cache::CachedPatient;
-use crate::package::PackageError;
+use crate::package::{FILL_HOLES, PackageError};
 
 use postprocessing::Candidates;
 use temperature::LogitHistogram;
@@ -26,10 +26,12 @@ pub struct Calibration {
     pub postprocessing: Postprocessing,
 }
 
-/// Post-processing that somebody has decided, by what more patients say than those at hand or by what an error costs.
+/// Calibration that somebody has decided, by what more patients say than those at hand or by what an error costs.
 /// What is `None` is left to the patients.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Decided {
+    /// What the logits are divided by, above 0.
+    pub temperature: Option<f32>,
     /// Least calibrated probability of tumour, above 0 and below 1.
     pub threshold: Option<f32>,
     /// Whether holes are filled.
@@ -41,17 +43,42 @@ pub struct Decided {
 }
 
 impl Decided {
+    /// The whole calibration, where no patient is needed for it: temperature, threshold and smallest component are
+    /// decided. What else is not is as in every new model.
+    #[must_use]
+    pub fn complete(self) -> Option<Calibration> {
+        Some(Calibration {
+            temperature: self.temperature?,
+            postprocessing: Postprocessing {
+                threshold: self.threshold?,
+                fill_holes: self.fill_holes.unwrap_or(FILL_HOLES),
+                seed_probability: self.seed_probability,
+                minimum_component_pixels: self.minimum_component_pixels?,
+                keep_largest: false,
+            },
+        })
+    }
+
     /// What was decided, and for the rest what the patients say.
     #[must_use]
-    pub fn or(self, by_patients: Postprocessing) -> Postprocessing {
+    pub fn or_by_patients(self, by_patients: Calibration) -> Calibration {
+        Calibration {
+            temperature: self.temperature.unwrap_or(by_patients.temperature),
+            postprocessing: self.or(by_patients.postprocessing),
+        }
+    }
+
+    /// The post-processing that was decided, and for the rest this one.
+    #[must_use]
+    pub fn or(self, other: Postprocessing) -> Postprocessing {
         Postprocessing {
-            threshold: self.threshold.unwrap_or(by_patients.threshold),
-            fill_holes: self.fill_holes.unwrap_or(by_patients.fill_holes),
-            seed_probability: self.seed_probability.or(by_patients.seed_probability),
+            threshold: self.threshold.unwrap_or(other.threshold),
+            fill_holes: self.fill_holes.unwrap_or(other.fill_holes),
+            seed_probability: self.seed_probability.or(other.seed_probability),
             minimum_component_pixels: self
                 .minimum_component_pixels
-                .unwrap_or(by_patients.minimum_component_pixels),
-            ..by_patients
+                .unwrap_or(other.minimum_component_pixels),
+            ..other
         }
     }
 }

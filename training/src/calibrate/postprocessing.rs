@@ -58,18 +58,27 @@ impl Candidates {
         probabilities: &[ProbabilityMap],
         truth: &[Mask],
     ) -> Result<(), SizeMismatch> {
+        // Candidates that differ in the smallest component alone have the same foreground.
         let scores = self
             .candidates
-            .par_iter()
-            .map(|candidate| {
-                let masks = probabilities
+            .par_chunks(MINIMUM_PIXELS.len())
+            .map(|candidates| {
+                let foregrounds: Vec<Mask> = probabilities
                     .iter()
-                    .map(|p| postprocess::mask(p, candidate));
-                score(masks, truth)
+                    .map(|p| postprocess::foreground(p, &candidates[0]))
+                    .collect();
+                let scores = candidates.iter().map(|candidate| {
+                    let masks = foregrounds
+                        .iter()
+                        .zip(probabilities)
+                        .map(|(mask, p)| postprocess::components(mask.clone(), p, candidate));
+                    score(masks, truth)
+                });
+                scores.collect()
             })
-            .collect::<Result<Vec<_>, SizeMismatch>>()?;
-        for (sum, of_study) in self.sums.iter_mut().zip(scores) {
-            sum.add(&of_study);
+            .collect::<Result<Vec<Vec<_>>, SizeMismatch>>()?;
+        for (sum, of_study) in self.sums.iter_mut().zip(scores.iter().flatten()) {
+            sum.add(of_study);
         }
         Ok(())
     }

@@ -9,16 +9,17 @@ use clap::Args;
 use glioseg_shared::imaging::grid::Fit;
 use glioseg_shared::model::contract::Provenance;
 use glioseg_training::checkpoint::Checkpoint;
-use glioseg_training::cross_validation::{CrossValidated, Fold, cross_validate, trained_on_all};
+use glioseg_training::cross_validation::{CrossValidated, Fold, cross_validate};
 use glioseg_training::data::cache::CachedPatient;
 use glioseg_training::data::dataset::Dataset;
-use glioseg_training::data::split::Split;
+use glioseg_training::data::split::{Folds, Split};
 use glioseg_training::package;
 use glioseg_training::recipe::Recipe;
 use glioseg_training::report::{Report, Subject};
 use glioseg_training::run::{StartWeights, data_name, run_data, split_name};
 use glioseg_training::settings::{Settings, Views};
 
+use super::decided::{CalibrationArgs, flags};
 use super::fit::{self, FitArgs};
 use super::{CommandError, Outcome, decode, progress_bar, write_file};
 
@@ -99,15 +100,16 @@ pub(crate) fn run(args: CrossValidateArgs) -> Outcome {
                 },
                 ..args.run.clone()
             },
-            fold: Some(fold),
+            fold: Some(Folds::AllBut(fold)),
             from: args.from.as_ref().map(checkpoint),
             name: args.name.clone(),
+            calibration: CalibrationArgs::default(),
         };
         // The best epoch of the earlier run was chosen by the patients of the fold.
         fit::train(&of_fold, StartWeights::LastEpoch)?;
     }
 
-    let everybody = trained_on_all(&split);
+    let everybody = split.everybody();
     let learned = dataset.select(&everybody.train)?;
     let cache = decode(&learned, args.run.cache.as_deref())?;
     let mirror = args.run.settings.views.mirror;
@@ -164,6 +166,7 @@ pub(crate) fn run(args: CrossValidateArgs) -> Outcome {
     let CrossValidated {
         evaluation,
         mut onnx,
+        calibration,
     } = cross_validate::<Flex>(
         &folds,
         &joining
@@ -199,6 +202,10 @@ pub(crate) fn run(args: CrossValidateArgs) -> Outcome {
     let files = report.write(&args.run.out)?;
     println!("{report}");
     println!("page: {}", files.html.display());
+    println!(
+        "calibration, also for `fit --fold all`: {}",
+        flags(&calibration)
+    );
     let path = args.run.out.join("model.onnx");
     write_file(&path, &onnx)?;
     println!("{}: {} bytes", path.display(), onnx.len());

@@ -1,15 +1,35 @@
-//! The post-processing that a user decides.
+//! The calibration that a user decides.
 
 use clap::{ArgAction, Args, value_parser};
-use glioseg_training::calibrate::Decided;
+use glioseg_training::calibrate::{Calibration, Decided};
 use glioseg_training::package::GRID;
-use glioseg_training::settings::boolean;
+use glioseg_training::settings::{above_zero, boolean};
 
 /// Pixels of the grid: a component of more cannot be.
 const MOST_PIXELS: u64 = GRID as u64 * GRID as u64;
 
+/// What comes after the network, where somebody knows better than the patients at hand.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub(crate) struct CalibrationArgs {
+    /// What the logits are divided by [default: the temperature of the least cross-entropy on the validation patients].
+    #[arg(long, value_parser = above_zero)]
+    temperature: Option<f64>,
+    #[command(flatten)]
+    decided: DecidedArgs,
+}
+
+impl CalibrationArgs {
+    /// The same for whoever makes a model.
+    pub(crate) fn decided(self) -> Decided {
+        Decided {
+            temperature: self.temperature.map(|temperature| temperature as f32),
+            ..self.decided.decided()
+        }
+    }
+}
+
 /// What comes between probabilities and mask, where somebody knows better than the patients at hand.
-#[derive(Args, Clone, Copy, Debug)]
+#[derive(Args, Clone, Copy, Debug, Default)]
 pub(crate) struct DecidedArgs {
     /// Probability from which a pixel is tumour [default: of a new model what is plainest and good on the validation
     /// patients].
@@ -31,12 +51,33 @@ impl DecidedArgs {
     /// The same for whoever makes or changes a model.
     pub(crate) fn decided(self) -> Decided {
         Decided {
+            temperature: None,
             threshold: self.threshold,
             fill_holes: self.fill_holes,
             seed_probability: self.seed_probability,
             minimum_component_pixels: self.minimum_component,
         }
     }
+}
+
+/// A calibration as the flags that decide it.
+pub(crate) fn flags(calibration: &Calibration) -> String {
+    let Calibration {
+        temperature,
+        postprocessing: rule,
+    } = calibration;
+    let seed = rule.seed_probability;
+    format!(
+        "--temperature {temperature} --threshold {} --minimum-component {}{}{}",
+        rule.threshold,
+        rule.minimum_component_pixels.max(1),
+        if rule.fill_holes {
+            ""
+        } else {
+            " --fill-holes false"
+        },
+        seed.map_or_else(String::new, |seed| format!(" --seed-probability {seed}")),
+    )
 }
 
 fn probability(text: &str) -> Result<f32, String> {

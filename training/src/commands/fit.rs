@@ -7,29 +7,44 @@ use clap::Args;
 use glioseg_training::checkpoint::{Checkpoints, weights_digest};
 use glioseg_training::data::cache::CachedPatient;
 use glioseg_training::data::dataset::Dataset;
-use glioseg_training::data::split::Split;
+use glioseg_training::data::split::{Folds, Split};
 use glioseg_training::device::Device;
 use glioseg_training::fit::{Origin, OtherData, Session};
-use glioseg_training::package::draft;
+use glioseg_training::package::{Packaged, draft};
 use glioseg_training::run::{
     Run, StartWeights, data_name, provenance, run_data, split_name, weights_of,
 };
 use glioseg_training::settings::{Settings, above_zero};
 
+use super::decided::{CalibrationArgs, flags};
 use super::{Outcome, decode, write_file};
+
+const EXAMPLES: &str = "\
+Examples:
+  glioseg-train fit data --split split.json --out run
+  glioseg-train fit data --split split.json --fold all --temperature 2 --threshold 0.5 --minimum-component 64 --out last
+
+The second leaves nobody to choose a calibration on: give that of a cross-validation.";
+
+/// What a run on everybody lacks.
+pub(super) const UNDECIDED: &str = "\
+--fold all leaves nobody to choose on: give --temperature, --threshold and --minimum-component, as cross-validation has \
+chosen them";
 
 /// Train a network on labelled slices.
 ///
 /// DATA is a folder with one folder a patient, each with slices X.tif and masks X_mask.tif. Training patients are
-/// learned from, validation patients choose the epoch, test patients are never opened. The run continues from
-/// OUT/checkpoint.bin when it is there, with the same result as if it had never stopped.
+/// learned from, validation patients choose the epoch and the calibration, test patients are never opened. The run
+/// continues from OUT/checkpoint.bin when it is there, with the same result as if it had never stopped.
 #[derive(Args, Debug)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct FitArgs {
     #[command(flatten)]
     pub(super) run: RunArgs,
-    /// Cross-validation: validate on this fold (from 0) of the split and train on the others.
-    #[arg(long)]
-    pub(super) fold: Option<usize>,
+    /// Cross-validation: validate on this fold (from 0) of the split and train on the others. `all`: train on the
+    /// validation patients too, by a recipe that cross-validation has judged; the weights are those of the last epoch.
+    #[arg(long, value_name = "FOLD|all")]
+    pub(super) fold: Option<Folds>,
     /// Begin with the best weights of this checkpoint, of a run with the same network on the same data and split
     /// [default: the network's first weights].
     #[arg(long)]
@@ -37,6 +52,8 @@ pub(crate) struct FitArgs {
     /// Name that the model's version begins with.
     #[arg(long, default_value = "fast")]
     pub(super) name: String,
+    #[command(flatten)]
+    pub(super) calibration: CalibrationArgs,
 }
 
 /// What every run needs to know, of one network or of one for each fold.
@@ -78,15 +95,18 @@ pub(super) fn train(args: &FitArgs, which: StartWeights) -> Outcome {
         fold,
         from,
         name,
+        calibration,
     } = args;
+    let decided = calibration.decided();
+    if *fold == Some(Folds::All) && decided.complete().is_none() {
+        return Err(UNDECIDED.into());
+    }
     let device = args.device.choose()?;
     let mut recipe = args.settings.recipe();
     let dataset = Dataset::open(&args.data)?;
     let mut split = Split::read(&args.split)?;
     split.check_against(&dataset)?;
-    if let &Some(fold) = fold {
-        split = split.fold(fold)?;
-    }
+    split = split.of_folds(*fold)?;
     let (used, data) = run_data(&dataset, &split)?;
     let start = match from {
         Some(path) => Some(weights_of(path, which, &recipe, &data)?),
@@ -112,6 +132,7 @@ pub(super) fn train(args: &FitArgs, which: StartWeights) -> Outcome {
         contract,
         training: patients(&split.train),
         validation: patients(&split.validation),
+        decided,
         origin: Origin { data: &data, start },
         resident_bytes: (args.resident_gib * f64::from(1u32 << 30)) as u64,
         session: Session {
@@ -122,15 +143,21 @@ pub(super) fn train(args: &FitArgs, which: StartWeights) -> Outcome {
             stop: &|| false,
         },
     })?;
-    match trained.fitted.best_epoch() {
-        Some(best) => println!(
+    let best = trained.fitted.best_epoch();
+    match best.and_then(|best| Some((best, best.validation?))) {
+        Some((best, validation)) => println!(
             "best epoch {}: validation volume Dice {:.4}, false-positive rate {:.4} (threshold 0.5, no post-processing)",
-            best.epoch, best.validation_dice, best.false_positive_rate
+            best.epoch, validation.dice, validation.false_positive_rate
         ),
-        None => println!("no epoch was run: the model has the weights that the run began with"),
+        None if trained.fitted.history.is_empty() => {
+            println!("no epoch was run: the model has the weights that the run began with");
+        }
+        None => println!("nobody validated: the model has the weights of the last epoch"),
     }
     let path = args.out.join("model.onnx");
-    write_file(&path, &trained.onnx)?;
-    println!("{}: {} bytes", path.display(), trained.onnx.len());
+    let Packaged { onnx, calibration } = trained.packaged;
+    write_file(&path, &onnx)?;
+    println!("calibration: {}", flags(&calibration));
+    println!("{}: {} bytes", path.display(), onnx.len());
     Ok(ExitCode::SUCCESS)
 }

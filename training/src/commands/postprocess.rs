@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use clap::Args;
 use glioseg_shared::model::Contract;
-use glioseg_training::cross_validation::trained_on_all;
 use glioseg_training::data::cache::CachedPatient;
 use glioseg_training::data::dataset::Dataset;
 use glioseg_training::data::split::Split;
@@ -22,9 +21,10 @@ Example:
 
 /// Write a model again with another post-processing, and score it anew.
 ///
-/// The network stays as it is, and so does what of the post-processing is not named. Scores that the file has go: they
-/// are of other masks. Validation patients are scored unless the model has learned from them, as one of all folds has;
-/// test patients only with --score-test.
+/// The network stays as it is, and so does what of the post-processing is not named. Where it changes, scores that the
+/// file has go, since they are of other masks, and validation patients are scored unless the model has learned from them,
+/// as one of all folds has. Test patients are scored only with --score-test. Where nothing changes, an older file is
+/// written as new ones are, with its scores.
 #[derive(Args, Debug)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct PostprocessArgs {
@@ -55,11 +55,15 @@ pub(crate) fn run(args: &PostprocessArgs) -> Outcome {
     let dataset = Dataset::open(&args.data)?;
     let split = Split::read(&args.split)?;
     split.check_against(&dataset)?;
+    let rule = args.decided.decided().or(contract.postprocessing);
+    let changes = rule != contract.postprocessing;
     let digest = &contract.provenance.split_digest;
     let mut parts = Vec::new();
     if *digest == split.digest() {
-        parts.push(("validation", Part::Validation));
-    } else if *digest != trained_on_all(&split).digest() {
+        if changes {
+            parts.push(("validation", Part::Validation));
+        }
+    } else if *digest != split.everybody().digest() {
         let path = args.model.display();
         return Err(
             format!("{path}: was trained by another split, and may know any patient").into(),
@@ -72,8 +76,10 @@ pub(crate) fn run(args: &PostprocessArgs) -> Outcome {
     let prefix = version
         .rsplit_once('-')
         .map_or(version.as_str(), |(name, _)| name);
-    contract.postprocessing = args.decided.decided().or(contract.postprocessing);
-    contract.scores.clear();
+    contract.postprocessing = rule;
+    if changes {
+        contract.scores.clear();
+    }
     let mut changed = export::with_contract(&onnx, prefix, contract)?;
     for (name, part) in parts {
         let cache = decode(&dataset.select(part.of(&split))?, args.cache.as_deref())?;

@@ -12,4 +12,4 @@ pub mod split;
 pub use cache::{Cache, CachedPatient};
 pub use dataset::{Dataset, Patient, SliceFiles};
 pub use error::DataError;
-pub use split::{PatientSummary, Split, SplitError};
+pub use split::{Folds, PatientSummary, Split, SplitError};

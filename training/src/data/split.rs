@@ -7,6 +7,7 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use glioseg_shared::digest::sha256_hex;
 use rand::SeedableRng;
@@ -68,6 +69,27 @@ pub struct Split {
     /// A partition of training and validation patients for cross-validation; may be empty.
     #[serde(default)]
     pub folds: Vec<Vec<String>>,
+}
+
+/// Whom a run trains on, where not on the training patients of its split alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Folds {
+    /// Everybody but the patients of this fold (from 0), who validate.
+    AllBut(usize),
+    /// Everybody who is not for testing: nobody validates.
+    All,
+}
+
+impl FromStr for Folds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "all" {
+            return Ok(Self::All);
+        }
+        let fold = text.parse().map(Self::AllBut);
+        fold.map_err(|_| "use the number of a fold, from 0, or `all`".to_owned())
+    }
 }
 
 /// Why a split was refused.
@@ -350,6 +372,29 @@ impl Split {
             validation: validation.clone(),
             ..self.clone()
         })
+    }
+
+    /// The split by which a model of everybody is trained: validation patients train, and nobody is left to validate on,
+    /// so that no list of validation patients passes for one that the model has not seen.
+    #[must_use]
+    pub fn everybody(&self) -> Self {
+        Self {
+            train: [self.train.as_slice(), &self.validation].concat(),
+            validation: Vec::new(),
+            ..self.clone()
+        }
+    }
+
+    /// The split of a run that trains on `folds`; the whole split as it is where there are none.
+    ///
+    /// # Errors
+    /// [`SplitError::NoSuchFold`].
+    pub fn of_folds(self, folds: Option<Folds>) -> Result<Self, SplitError> {
+        match folds {
+            None => Ok(self),
+            Some(Folds::AllBut(fold)) => self.fold(fold),
+            Some(Folds::All) => Ok(self.everybody()),
+        }
     }
 
     /// The split of a last cross-validation, once nothing is chosen any more: the test patients train too, and are dealt

@@ -3,6 +3,7 @@
 use glioseg_shared::scoring::Counts;
 
 use crate::batches::Batches;
+use crate::checkpoint::Validation;
 use crate::kernels::Kernels;
 use crate::networks::Network;
 
@@ -10,7 +11,7 @@ use crate::networks::Network;
 const VALIDATION_BATCH: usize = 32;
 
 /// Mean volume Dice by patient and share of empty slices with a false tumour, at probability 0.5.
-pub fn validate<B: Kernels>(network: &Network<B>, batches: &Batches<'_, B>) -> (f64, f64) {
+pub fn validate<B: Kernels>(network: &Network<B>, batches: &Batches<'_, B>) -> Validation {
     let mut volumes: Vec<Counts> = Vec::new();
     let (mut empty, mut false_positive) = (0u32, 0u32);
     let all: Vec<usize> = (0..batches.len()).collect();
@@ -34,9 +35,10 @@ pub fn validate<B: Kernels>(network: &Network<B>, batches: &Batches<'_, B>) -> (
             }
         }
     }
-    let dice = volumes.iter().map(Counts::dice).sum::<f64>() / volumes.len() as f64;
-    let rate = f64::from(false_positive) / f64::from(empty.max(1));
-    (dice, rate)
+    Validation {
+        dice: volumes.iter().map(Counts::dice).sum::<f64>() / volumes.len() as f64,
+        false_positive_rate: f64::from(false_positive) / f64::from(empty.max(1)),
+    }
 }
 
 fn counts(predicted: &[bool], truth: &[bool]) -> Counts {

@@ -13,7 +13,7 @@ use super::container::{Container, ContainerError};
 use super::hyperparameters::{CorruptSlices, HyperParameters};
 use super::outcome::JobError;
 use crate::data::dataset::MANIFEST_FILE;
-use crate::data::{CachedPatient, DataError, Dataset, SliceFiles, Split};
+use crate::data::{CachedPatient, DataError, Dataset, Folds, SliceFiles, Split};
 use crate::files::{ReadError, read_bounded};
 use crate::run::{data_name, split_name};
 
@@ -66,7 +66,7 @@ impl Material {
         }
         let names = (
             data_name(&root, Some(&split)),
-            split_name(&path, hyper.fold),
+            split_name(&path, hyper.fold.map(Folds::AllBut)),
         );
         if let Some(fold) = hyper.fold {
             split = split.fold(fold)?;

@@ -25,6 +25,7 @@ use glioseg_shared::model::contract::NOTICE;
 
 use self::data::Material;
 use self::publication::{Store, ValidationJudge, write_model};
+use crate::calibrate::Decided;
 use crate::checkpoint::{Checkpoints, weights_digest};
 use crate::data::CachedPatient;
 use crate::device::Chosen;
@@ -193,6 +194,7 @@ impl Job<'_> {
             contract: draft(&recipe, hyper.name(), provenance)?,
             training: material.patients(&material.split.train),
             validation: self.validation.clone(),
+            decided: Decided::default(),
             origin: Origin {
                 data: &digest,
                 start,
@@ -217,7 +219,7 @@ impl Job<'_> {
                 "no epoch was run: the model has the weights that the run began with"
             )?,
         }
-        Ok(trained.onnx)
+        Ok(trained.packaged.onnx)
     }
 
     /// Scores the model, leaves it with its reports in the container's model folder, and returns it with the report on

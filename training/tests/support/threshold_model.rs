@@ -33,7 +33,7 @@ pub fn threshold_model(version: &str, level: f32, side: u32, scores: Vec<Score>)
             channels: Input::CHANNELS.to_vec(),
             width: side,
             height: side,
-            fit: Fit::CropPad,
+            fit: Fit::ShrinkPad,
         },
         preprocessing: Preprocessing {
             non_8_bit_percentiles: NON_8_BIT_PERCENTILES,

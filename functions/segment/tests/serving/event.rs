@@ -224,24 +224,6 @@ async fn a_slice_beyond_the_limits_is_set_aside_before_it_is_held() {
 }
 
 #[tokio::test]
-async fn a_slice_that_a_model_would_see_only_a_part_of_is_set_aside() {
-    let slice = prepared("a", 1);
-    let stack = Stack::serving(&golden("separable")).await;
-    let at = stack.put_prepared(&slice, "1").await;
-    stack.work_on(&at).await;
-    let reason = rejection(&stack, &slice).await.reason;
-    assert!(
-        reason.contains("256x256 pixels, model separable-golden takes at most 48x32"),
-        "{reason}"
-    );
-    assert!(
-        !stack
-            .has(&stack.results, &keys::mask(&slice.study, &slice.name))
-            .await
-    );
-}
-
-#[tokio::test]
 async fn every_fault_ends_in_a_retry_that_completes_the_work() {
     let onnx = golden("lean");
     let slice = prepared("a", 1);

@@ -1,6 +1,6 @@
-"""Bilinear resampling by PyTorch, as the reference of `imaging::grid`.
+"""Bilinear resampling by PyTorch, without and with anti-aliasing, as the reference of `imaging::grid`.
 
-Run: python make_grid_goldens.py   (needs torch; writes resample.json beside itself)
+Run: python make_grid_goldens.py   (needs torch; writes resample.json and shrink.json beside itself)
 """
 
 import json
@@ -19,15 +19,26 @@ SIZES = [  # (columns, rows) from and to
     ((2, 1), (7, 5)),
     ((31, 2), (16, 16)),
 ]
+SHRINKS = [
+    ((32, 32), (16, 16)),
+    ((20, 20), (16, 16)),
+    ((16, 16), (16, 16)),
+    ((17, 9), (16, 8)),
+    ((40, 10), (16, 4)),
+    ((9, 31), (3, 11)),
+    ((33, 1), (5, 1)),
+    ((2, 7), (2, 2)),  # of a single column PyTorch 2.15 gives one value for every row; Pillow does not
+    ((25, 18), (1, 1)),
+]
 
 
-def main():
+def write(name, sizes, antialias):
     torch.manual_seed(7)
     goldens = []
-    for source, target in SIZES:
+    for source, target in sizes:
         image = (torch.rand(1, 1, source[1], source[0]) * 255).round()
         resampled = torch.nn.functional.interpolate(
-            image.double(), size=(target[1], target[0]), mode="bilinear", align_corners=False
+            image.double(), size=(target[1], target[0]), mode="bilinear", align_corners=False, antialias=antialias
         )
         goldens.append(
             {
@@ -38,7 +49,8 @@ def main():
             }
         )
     text = ",\n".join(json.dumps(golden) for golden in goldens)
-    Path(__file__).with_name("resample.json").write_text(f"[\n{text}\n]\n")
+    Path(__file__).with_name(name).write_text(f"[\n{text}\n]\n")
 
 
-main()
+write("resample.json", SIZES, False)
+write("shrink.json", SHRINKS, True)

@@ -267,6 +267,7 @@ def main():
         "classic": (classic(1), contract("classic", "slice", "resample", "unit", keep_all)),
         "residual": (residual(2), contract("residual", "slice", "resample", z_score, keep_all)),
         "lean": (lean(3), contract("lean", "slice", "resample", "unit", keep_all)),
+        # `crop_pad` is what older files call `shrink_pad`, and is to be read.
         "separable": (separable(5), contract("separable", "slice", "crop_pad", "unit", keep_all)),
         "mirrored": (mirrored(6), contract("mirrored", "slice", "crop_pad", "unit", keep_all)),
         "volume": (lean(4), contract("volume", "volume", "crop_pad", z_score,
