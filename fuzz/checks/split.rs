@@ -23,7 +23,7 @@ pub(crate) fn read(bytes: &[u8]) {
         let _ = split.fold(fold);
     }
     assert_eq!(
-        split.everybody().train.len(),
+        split.all_folds().train.len(),
         split.train.len() + split.validation.len()
     );
     let json = serde_json::to_vec(&split).expect("a split can be written");

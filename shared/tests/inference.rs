@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use glioseg_shared::imaging::grid::Placement;
 use glioseg_shared::imaging::{CHANNELS, Intensity, Limits, Slice, decode_slices};
 use glioseg_shared::model::contract::{Contract, Unit};
 use glioseg_shared::model::{
@@ -203,7 +204,9 @@ fn a_volume_model_takes_studies_only_and_looks_at_all_slices() {
         let logits = network.logits(&prepared.values).unwrap();
         probabilities.push(postprocess::probabilities(&logits, &prepared.placement).unwrap());
     }
-    let masks = postprocess::volume_masks(&probabilities, &contract.postprocessing).unwrap();
+    let placement = Placement::of(&study[0], contract.input.grid(), contract.input.fit);
+    let masks =
+        postprocess::volume_masks(&probabilities, &placement, &contract.postprocessing).unwrap();
     assert!(masks.iter().any(|mask| !mask.is_empty()));
     for ((segmentation, probability), mask) in segmentations.iter().zip(&probabilities).zip(&masks)
     {

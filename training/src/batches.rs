@@ -48,7 +48,8 @@ impl<'a, B: Backend> Batches<'a, B> {
                     mask,
                     patient,
                     levels: preprocess::levels([slice], normalization),
-                    tumour: !mask.is_empty(),
+                    // As the network sees it: of a tumour of few pixels nothing may be left in a shrunk slice.
+                    tumour: !grid::place_mask(mask, input.grid(), input.fit).is_empty(),
                 });
             }
         }

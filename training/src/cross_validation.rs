@@ -8,7 +8,7 @@ use glioseg_shared::model::contract::Score;
 use glioseg_shared::model::{Contract, Segmenter};
 use glioseg_shared::scoring::PatientScore;
 
-use crate::calibrate::{Calibration, Observations};
+use crate::calibrate::{Calibration, Decided, Observations};
 use crate::data::CachedPatient;
 use crate::evaluate::{Evaluation, Evaluator};
 use crate::export;
@@ -42,8 +42,8 @@ pub struct CrossValidated {
     /// are of single members, not of the ensemble; so is its calibration, for want of patients that no member has seen.
     /// Where members disagree their mean is less sure than each of them.
     pub onnx: Vec<u8>,
-    /// By the patients of all folds, each as the network sees it that has not learned from it: what a network of everybody
-    /// is calibrated by, for want of patients.
+    /// By the patients of all folds, each as the network sees it that has not learned from it: what a network of all
+    /// folds is calibrated by, for want of patients.
     pub calibration: Calibration,
 }
 
@@ -77,7 +77,8 @@ pub fn cross_validate<B: Kernels>(
         observed.push(observations);
         members.push((fold.graph.clone(), weights));
     }
-    let others = |left_out| Observations::of_others(&observed, left_out).calibration();
+    let others =
+        |left_out| Observations::of_others(&observed, left_out).calibration(Decided::default());
 
     let mut evaluator = Evaluator::default();
     for (index, (fold, (graph, weights))) in folds.iter().zip(&members).enumerate() {

@@ -73,7 +73,7 @@ pub struct Session<'a> {
     pub other_data: OtherData,
     /// The table of all epochs, written after every epoch.
     pub metrics: &'a Path,
-    /// Where `Val_dice=…;` is printed after every epoch.
+    /// Where a line is printed after every epoch, with `Val_dice=…;` where anybody validates.
     pub log: &'a mut dyn Write,
     /// Asked before every step: whether to stop there.
     pub stop: &'a dyn Fn() -> bool,

@@ -17,8 +17,10 @@ use crate::kernels::Kernels;
 use crate::networks::{self, Graph, Network, Weights, WeightsError, mirrored};
 use crate::recipe::{Architecture, Recipe};
 
-/// Slices of every validation patient on which the file must reproduce the network.
+/// Slices of every patient whom a file is proven on: on these it must reproduce the network.
 const PROOF_SLICES: usize = 2;
+/// Training patients whom it is proven on where nobody validates.
+const PROOF_PATIENTS: usize = 10;
 
 /// Licence of models trained on the LGG data, after the data's own.
 pub const LICENCE: &str = "CC-BY-NC-SA-4.0";
@@ -139,7 +141,7 @@ pub struct Packaged {
 /// Kernels are rounded to half precision first, and everything after is of the network with these. Temperature and what
 /// is not decided of the post-processing are chosen on `validation`, whose scores the contract names; the inference
 /// engine must reproduce the network on real slices of every one of these patients, or there is no file. Where nobody
-/// validates everything has to be decided, the contract names no scores, and the slices are those of `training`.
+/// validates everything has to be decided, the contract names no scores, and the slices are of patients of `training`.
 ///
 /// # Errors
 /// See [`PackageError`].
@@ -156,7 +158,8 @@ pub fn package<B: Kernels>(
     let network = (graph, &weights);
     if validation.is_empty() {
         let calibration = decided.complete().ok_or(PackageError::Undecided)?;
-        let onnx = calibrated::<B>(network, prefix, contract, calibration, training, device)?;
+        let some = &training[..training.len().min(PROOF_PATIENTS)];
+        let onnx = calibrated::<B>(network, prefix, contract, calibration, some, device)?;
         return Ok(Packaged { onnx, calibration });
     }
     let calibration = match decided.complete() {
@@ -164,7 +167,7 @@ pub fn package<B: Kernels>(
         None => {
             let segmenter = uncalibrated(network, contract.clone())?;
             let observations = Observations::of(&segmenter, validation)?;
-            decided.or_by_patients(observations.calibration())
+            observations.calibration(decided)
         }
     };
     let onnx = calibrated::<B>(network, prefix, contract, calibration, validation, device)?;

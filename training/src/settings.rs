@@ -14,6 +14,7 @@ use crate::recipe::{Architecture, Recipe};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum FitToGrid {
     /// Pixels keep their size, and smaller slices get a border of zeros; larger ones are shrunk until they fit.
+    #[value(alias = "crop-pad")]
     ShrinkPad,
     /// Slices are resampled to the grid, masks back to the slice.
     Resample,
@@ -71,7 +72,7 @@ pub struct Settings {
     /// Decay of the moving average of the weights (0: none).
     #[arg(long, default_value_t = 0.995, value_parser = fraction)]
     pub average: f64,
-    /// End after this many epochs without a better validation Dice.
+    /// End after this many epochs without a better validation Dice; without validation patients never.
     #[arg(long, default_value_t = 20, value_parser = positive)]
     pub patience: usize,
     /// Seed of everything random.

@@ -837,7 +837,7 @@ fn every_patient_is_scored_by_the_network_that_has_not_seen_it() {
 }
 
 #[test]
-fn a_model_of_everybody_has_the_last_weights_and_a_calibration_that_is_given() {
+fn a_model_of_all_folds_has_the_last_weights_and_a_calibration_that_is_given() {
     const CALIBRATION: [&str; 5] = [
         "--threshold=0.4",
         "--minimum-component=7",
@@ -871,7 +871,7 @@ fn a_model_of_everybody_has_the_last_weights_and_a_calibration_that_is_given() {
     assert_eq!(contract.postprocessing.minimum_component_pixels, 7);
     assert!(!contract.postprocessing.fill_holes);
     assert_eq!(contract.provenance.split, "split.json, all folds");
-    assert_eq!(contract.provenance.split_digest, split.everybody().digest());
+    assert_eq!(contract.provenance.split_digest, split.all_folds().digest());
     assert!(contract.scores.is_empty(), "nobody is left to score");
 
     // The weights are those of a run whose split trains the same patients, whoever validates it.
@@ -905,6 +905,19 @@ fn a_model_of_everybody_has_the_last_weights_and_a_calibration_that_is_given() {
     let scored = Contract::of_onnx(&study.read("scored.onnx")).unwrap();
     let parts: Vec<_> = scored.scores.iter().map(|s| s.split.as_str()).collect();
     assert_eq!(parts, ["test"]);
+    for (part, trained) in [("test", false), ("validation", true)] {
+        let mut evaluate = program("evaluate");
+        evaluate.arg(study.path("scored.onnx")).arg(study.data());
+        evaluate.arg("--split").arg(study.split());
+        let log = succeed(
+            evaluate
+                .args(["--part", part])
+                .arg("--out")
+                .arg(study.path(part)),
+        );
+        assert_eq!(log.contains("patients trained the model"), trained, "{log}");
+        assert!(!log.contains("another split"), "{log}");
+    }
 
     // A temperature divides the logits and does nothing else.
     succeed(&mut export("warmer.onnx", "4"));

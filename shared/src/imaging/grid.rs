@@ -435,6 +435,22 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_back_is_interpolated_from_where_the_image_lay() {
+        let placement = Placement {
+            image: grid(10, 6),
+            grid: grid(5, 6),
+            fit: Fit::ShrinkPad,
+        };
+        let placed = placement.placed();
+        assert_eq!(placed, grid(5, 3));
+        // A row above it and two below are border.
+        let inner: Vec<f32> = (0..15).map(|i| (i * i % 16) as f32 / 16.0).collect();
+        let on_grid = [vec![1.0; 5], inner.clone(), vec![1.0; 10]].concat();
+        let restored = restore(&on_grid, &placement).unwrap();
+        assert_eq!(restored.values(), resample(&inner, placed, placement.image));
+    }
+
+    #[test]
     fn an_enlarged_image_comes_back_as_what_it_was() {
         // Every pixel twice in both directions: away from the triangle's neighbours the image itself.
         let small = grid(6, 6);

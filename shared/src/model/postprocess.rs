@@ -21,29 +21,28 @@ pub fn probabilities(
     grid::restore(&on_grid, placement)
 }
 
-/// The rule for an image that lies on the network's grid like this: where it was shrunk, the smallest component has as
-/// many more pixels of the image as make up one that the network saw.
-///
-/// So it is the same part of a head whatever the scanner's matrix. Models that resample count pixels of the image.
-#[must_use]
-pub fn on_image(rule: &Postprocessing, placement: &Placement) -> Postprocessing {
-    let pixels = rule.minimum_component_pixels;
-    Postprocessing {
-        minimum_component_pixels: match placement.fit {
-            Fit::ShrinkPad if pixels > 1 => {
-                (pixels as f64 * placement.pixels_per_placed()).round() as u64
-            }
-            Fit::ShrinkPad | Fit::Resample => pixels,
-        },
-        ..*rule
+/// Pixels of the image in the smallest component that stays. Where the image was shrunk these are as many more as make up
+/// one that the network saw: the same part of a head whatever the scanner's matrix. Models that resample count pixels of
+/// the image.
+fn smallest_component(postprocessing: &Postprocessing, placement: &Placement) -> u64 {
+    let pixels = postprocessing.minimum_component_pixels;
+    match placement.fit {
+        Fit::ShrinkPad if pixels > 1 => {
+            (pixels as f64 * placement.pixels_per_placed()).round() as u64
+        }
+        Fit::ShrinkPad | Fit::Resample => pixels,
     }
 }
 
-/// The mask of a slice by itself; components are counted in two dimensions.
+/// The mask of a slice by itself, which lay on the grid as `placement` says; components are counted in two dimensions.
 #[must_use]
-pub fn mask(probabilities: &ProbabilityMap, postprocessing: &Postprocessing) -> Mask {
+pub fn mask(
+    probabilities: &ProbabilityMap,
+    placement: &Placement,
+    postprocessing: &Postprocessing,
+) -> Mask {
     let foreground = foreground(probabilities, postprocessing);
-    components(foreground, probabilities, postprocessing)
+    components(foreground, probabilities, placement, postprocessing)
 }
 
 /// The first half of [`mask`]: what is tumour by the threshold, and the holes in it.
@@ -62,14 +61,16 @@ pub fn foreground(probabilities: &ProbabilityMap, postprocessing: &Postprocessin
 pub fn components(
     foreground: Mask,
     probabilities: &ProbabilityMap,
+    placement: &Placement,
     postprocessing: &Postprocessing,
 ) -> Mask {
     let mut mask = foreground;
     if let Some(seed) = postprocessing.seed_probability {
         mask = keep_seeded(&mask, probabilities, seed);
     }
-    if postprocessing.minimum_component_pixels > 1 {
-        mask = remove_small(&mask, postprocessing.minimum_component_pixels);
+    let smallest = smallest_component(postprocessing, placement);
+    if smallest > 1 {
+        mask = remove_small(&mask, smallest);
     }
     if postprocessing.keep_largest {
         mask = keep_largest(&mask);
@@ -77,13 +78,14 @@ pub fn components(
     mask
 }
 
-/// The masks of all slices of a volume, in their order; components are counted in three dimensions, holes are those of
-/// slices.
+/// The masks of all slices of a volume, in their order, each of which lay on the grid as `placement` says; components are
+/// counted in three dimensions, holes are those of slices.
 ///
 /// # Errors
 /// [`ModelError::UnequalSlices`] when the slices differ in size.
 pub fn volume_masks(
     probabilities: &[ProbabilityMap],
+    placement: &Placement,
     postprocessing: &Postprocessing,
 ) -> Result<Vec<Mask>, ModelError> {
     let mut masks: Vec<Mask> = probabilities
@@ -93,9 +95,9 @@ pub fn volume_masks(
     if let Some(seed) = postprocessing.seed_probability {
         masks = keep_seeded_3d(&masks, probabilities, seed).map_err(unequal_slices)?;
     }
-    if postprocessing.minimum_component_pixels > 1 {
-        masks = remove_small_3d(&masks, postprocessing.minimum_component_pixels)
-            .map_err(unequal_slices)?;
+    let smallest = smallest_component(postprocessing, placement);
+    if smallest > 1 {
+        masks = remove_small_3d(&masks, smallest).map_err(unequal_slices)?;
     }
     if postprocessing.keep_largest {
         masks = keep_largest_3d(&masks).map_err(unequal_slices)?;
@@ -122,9 +124,34 @@ mod tests {
 
     use super::*;
     use crate::imaging::grid::Grid;
+    use crate::model::postprocess;
 
     fn map(width: usize, values: &[f32]) -> ProbabilityMap {
         ProbabilityMap::new(width, values.len() / width, values.to_vec()).unwrap()
+    }
+
+    /// Of an image as large as the grid.
+    const PLACED: Placement = Placement {
+        image: Grid {
+            width: 1,
+            height: 1,
+        },
+        grid: Grid {
+            width: 1,
+            height: 1,
+        },
+        fit: Fit::ShrinkPad,
+    };
+
+    fn mask(probabilities: &ProbabilityMap, rule: &Postprocessing) -> Mask {
+        postprocess::mask(probabilities, &PLACED, rule)
+    }
+
+    fn volume_masks(
+        probabilities: &[ProbabilityMap],
+        rule: &Postprocessing,
+    ) -> Result<Vec<Mask>, ModelError> {
+        postprocess::volume_masks(probabilities, &PLACED, rule)
     }
 
     fn rule(minimum_component_pixels: u64, keep_largest: bool) -> Postprocessing {
@@ -174,7 +201,7 @@ mod tests {
                 grid: grid(256),
                 fit,
             };
-            on_image(&rule, &placement).minimum_component_pixels
+            smallest_component(&rule, &placement)
         };
         for (side, pixels) in [(100, 64), (256, 64), (512, 256), (384, 144), (300, 88)] {
             assert_eq!(smallest(rule(64, false), side, Fit::ShrinkPad), pixels);
@@ -182,6 +209,27 @@ mod tests {
         }
         assert_eq!(smallest(rule(0, false), 512, Fit::ShrinkPad), 0);
         assert_eq!(smallest(rule(1, false), 512, Fit::ShrinkPad), 1);
+
+        // Four pixels in a row and two, of an image that the network saw at half its width: the smallest component of 2 has 4 here.
+        let row = map(8, &[0.9, 0.9, 0.9, 0.9, 0.0, 0.9, 0.9, 0.0]);
+        let halved = Placement {
+            image: Grid {
+                width: 8,
+                height: 1,
+            },
+            grid: Grid {
+                width: 4,
+                height: 1,
+            },
+            fit: Fit::ShrinkPad,
+        };
+        let area =
+            |placement: &Placement| postprocess::mask(&row, placement, &rule(2, false)).area();
+        assert_eq!(halved.pixels_per_placed(), 2.0);
+        assert_eq!((area(&PLACED), area(&halved)), (6, 4));
+        let volume = [row.clone()];
+        let masks = postprocess::volume_masks(&volume, &halved, &rule(2, false)).unwrap();
+        assert_eq!(masks[0].area(), 4);
     }
 
     #[test]

@@ -121,8 +121,8 @@ impl Segmenter {
         let logits = self.network.logits(&prepared.values)?;
         let run_at = Instant::now();
         let probability = postprocess::probabilities(&logits, &prepared.placement)?;
-        let rule = postprocess::on_image(&self.contract.postprocessing, &prepared.placement);
-        let mask = postprocess::mask(&probability, &rule);
+        let rule = &self.contract.postprocessing;
+        let mask = postprocess::mask(&probability, &prepared.placement, rule);
         let times = StepTimes {
             preprocessing: prepared_at - start,
             inference: run_at - prepared_at,
@@ -142,8 +142,8 @@ impl Segmenter {
             .map(|slice| self.probabilities(slice, &levels))
             .collect::<Result<Vec<_>, _>>()?;
         let placement = Placement::of(first, self.network.grid(), self.contract.input.fit);
-        let rule = postprocess::on_image(&self.contract.postprocessing, &placement);
-        let masks = postprocess::volume_masks(&probabilities, &rule)?;
+        let rule = &self.contract.postprocessing;
+        let masks = postprocess::volume_masks(&probabilities, &placement, rule)?;
         Ok(masks
             .into_iter()
             .zip(probabilities)

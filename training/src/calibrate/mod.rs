@@ -1,12 +1,13 @@
 //! Fitting to patients what comes after the network: temperature, threshold, smallest component.
 //!
 //! All three are chosen from one look at patients that the network was not trained on. A temperature changes how
-//! certain the model is, not what it finds at a threshold of 0.5 (but for pixels on the edge of a slice that is resampled,
-//! since probabilities are interpolated).
+//! certain the model is, not what it finds at a threshold of 0.5 (but for pixels on the edge of a slice that is resampled
+//! or shrunk, since probabilities are interpolated).
 
 mod postprocessing;
 mod temperature;
 
+use glioseg_shared::imaging::grid::Placement;
 use glioseg_shared::model::Segmenter;
 use glioseg_shared::model::contract::Postprocessing;
 
@@ -59,15 +60,6 @@ impl Decided {
         })
     }
 
-    /// What was decided, and for the rest what the patients say.
-    #[must_use]
-    pub fn or_by_patients(self, by_patients: Calibration) -> Calibration {
-        Calibration {
-            temperature: self.temperature.unwrap_or(by_patients.temperature),
-            postprocessing: self.or(by_patients.postprocessing),
-        }
-    }
-
     /// The post-processing that was decided, and for the rest this one.
     #[must_use]
     pub fn or(self, other: Postprocessing) -> Postprocessing {
@@ -100,8 +92,15 @@ impl Observations {
         for study in studies {
             let segmented = segmenter.segment_study(&study.slices)?;
             let probabilities: Vec<_> = segmented.into_iter().map(|s| s.probability).collect();
+            let input = &segmenter.contract().input;
+            let placements: Vec<_> = study
+                .slices
+                .iter()
+                .map(|slice| Placement::of(slice, input.grid(), input.fit))
+                .collect();
             observations.logits.add(&probabilities, &study.masks);
-            observations.candidates.add(&probabilities, &study.masks)?;
+            let candidates = &mut observations.candidates;
+            candidates.add(&probabilities, &placements, &study.masks)?;
         }
         Ok(observations)
     }
@@ -122,15 +121,17 @@ impl Observations {
         self.candidates.merge(&other.candidates);
     }
 
-    /// The temperature of the least cross-entropy, and the plainest post-processing that is as good as any.
+    /// What was decided; for the rest the temperature of the least cross-entropy, and the plainest post-processing that is
+    /// as good as any.
     #[must_use]
-    pub fn calibration(&self) -> Calibration {
-        let temperature = self.logits.temperature();
+    pub fn calibration(&self, decided: Decided) -> Calibration {
+        let by_patients = || self.logits.temperature();
+        let temperature = decided.temperature.unwrap_or_else(by_patients);
         let mut postprocessing = self.candidates.plainest();
         postprocessing.threshold = tempered(postprocessing.threshold, temperature);
         Calibration {
             temperature,
-            postprocessing,
+            postprocessing: decided.or(postprocessing),
         }
     }
 }
@@ -145,6 +146,7 @@ fn tempered(probability: f32, temperature: f32) -> f32 {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use glioseg_shared::imaging::grid::{Fit, Grid};
     use glioseg_shared::imaging::{Mask, ProbabilityMap};
 
     use super::*;
@@ -159,9 +161,19 @@ mod tests {
             .unzip();
         let map = [ProbabilityMap::new(20, 1, said).unwrap()];
         let mask = [Mask::new(20, 1, tumour).unwrap()];
+        let grid = Grid {
+            width: 20,
+            height: 1,
+        };
         let mut observations = Observations::default();
         observations.logits.add(&map, &mask);
-        observations.candidates.add(&map, &mask).unwrap();
+        let placement = [Placement {
+            image: grid,
+            grid,
+            fit: Fit::ShrinkPad,
+        }];
+        let candidates = &mut observations.candidates;
+        candidates.add(&map, &placement, &mask).unwrap();
         observations
     }
 
@@ -171,12 +183,34 @@ mod tests {
         let folds = [observed(10), observed(5)];
         let temperature = |left_out| {
             Observations::of_others(&folds, left_out)
-                .calibration()
+                .calibration(Decided::default())
                 .temperature
         };
         assert!((temperature(Some(1)) - 0.5).abs() < 1e-2);
         assert!((temperature(Some(0)) - 4.0).abs() < 1e-2);
         assert!((0.6..3.9).contains(&temperature(None)));
+    }
+
+    #[test]
+    fn a_threshold_by_patients_is_tempered_by_the_temperature_that_is_used() {
+        let observed = observed(10);
+        let with = |temperature, threshold| {
+            observed.calibration(Decided {
+                temperature,
+                threshold,
+                ..Decided::default()
+            })
+        };
+        let raw = observed.candidates.plainest().threshold;
+        for temperature in [0.5, 2.0, 4.0] {
+            let given = with(Some(temperature), None);
+            assert_eq!(given.temperature, temperature);
+            assert_eq!(given.postprocessing.threshold, tempered(raw, temperature));
+            assert_eq!(
+                with(Some(temperature), Some(0.3)).postprocessing.threshold,
+                0.3
+            );
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Choosing threshold and smallest component.
 
+use glioseg_shared::imaging::grid::Placement;
 use glioseg_shared::imaging::{Mask, ProbabilityMap};
 use glioseg_shared::model::contract::Postprocessing;
 use glioseg_shared::model::postprocess;
@@ -49,13 +50,14 @@ impl Default for Candidates {
 }
 
 impl Candidates {
-    /// Scores every candidate on the slices of a study.
+    /// Scores every candidate on the slices of a study, which lay on the grid as `placements` say.
     ///
     /// # Errors
     /// When a mask is not as large as its slice.
     pub(super) fn add(
         &mut self,
         probabilities: &[ProbabilityMap],
+        placements: &[Placement],
         truth: &[Mask],
     ) -> Result<(), SizeMismatch> {
         // Candidates that differ in the smallest component alone have the same foreground.
@@ -68,10 +70,10 @@ impl Candidates {
                     .map(|p| postprocess::foreground(p, &candidates[0]))
                     .collect();
                 let scores = candidates.iter().map(|candidate| {
-                    let masks = foregrounds
-                        .iter()
-                        .zip(probabilities)
-                        .map(|(mask, p)| postprocess::components(mask.clone(), p, candidate));
+                    let slices = foregrounds.iter().zip(probabilities).zip(placements);
+                    let masks = slices.map(|((mask, p), placement)| {
+                        postprocess::components(mask.clone(), p, placement, candidate)
+                    });
                     score(masks, truth)
                 });
                 scores.collect()

@@ -109,7 +109,7 @@ pub(crate) fn run(args: CrossValidateArgs) -> Outcome {
         fit::train(&of_fold, StartWeights::LastEpoch)?;
     }
 
-    let everybody = split.everybody();
+    let everybody = split.all_folds();
     let learned = dataset.select(&everybody.train)?;
     let cache = decode(&learned, args.run.cache.as_deref())?;
     let mirror = args.run.settings.views.mirror;

@@ -3,7 +3,7 @@
 use clap::{ArgAction, Args, value_parser};
 use glioseg_training::calibrate::{Calibration, Decided};
 use glioseg_training::package::GRID;
-use glioseg_training::settings::{above_zero, boolean};
+use glioseg_training::settings::boolean;
 
 /// Pixels of the grid: a component of more cannot be.
 const MOST_PIXELS: u64 = GRID as u64 * GRID as u64;
@@ -12,8 +12,8 @@ const MOST_PIXELS: u64 = GRID as u64 * GRID as u64;
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub(crate) struct CalibrationArgs {
     /// What the logits are divided by [default: the temperature of the least cross-entropy on the validation patients].
-    #[arg(long, value_parser = above_zero)]
-    temperature: Option<f64>,
+    #[arg(long, value_parser = temperature)]
+    temperature: Option<f32>,
     #[command(flatten)]
     decided: DecidedArgs,
 }
@@ -22,7 +22,7 @@ impl CalibrationArgs {
     /// The same for whoever makes a model.
     pub(crate) fn decided(self) -> Decided {
         Decided {
-            temperature: self.temperature.map(|temperature| temperature as f32),
+            temperature: self.temperature,
             ..self.decided.decided()
         }
     }
@@ -78,6 +78,14 @@ pub(crate) fn flags(calibration: &Calibration) -> String {
         },
         seed.map_or_else(String::new, |seed| format!(" --seed-probability {seed}")),
     )
+}
+
+/// Networks are off by less; what is off by more is a slip of the keyboard.
+fn temperature(text: &str) -> Result<f32, String> {
+    text.parse()
+        .ok()
+        .filter(|value| (0.01..=100.0).contains(value))
+        .ok_or_else(|| "use a number from 0.01 to 100".to_owned())
 }
 
 fn probability(text: &str) -> Result<f32, String> {

@@ -19,10 +19,10 @@ use super::decided::{CalibrationArgs, flags};
 use super::fit::UNDECIDED;
 use super::{Outcome, decode, write_file};
 
-/// Write the best weights of a checkpoint as an ONNX model with its contract.
+/// Write the best weights of a checkpoint (without validation patients the last) as an ONNX model with its contract.
 ///
 /// Temperature, threshold and smallest component are chosen on the validation patients unless they are given, and the
-/// inference engine must reproduce the network on their slices to 1e-4. `fit` does the same at its end; this command is
+/// inference engine must reproduce the network on real slices to 1e-4. `fit` does the same at its end; this command is
 /// for runs that were stopped, to calibrate otherwise, and to add the scores of the test patients to the contract.
 #[derive(Args, Debug)]
 pub(crate) struct ExportArgs {

@@ -26,7 +26,7 @@ Examples:
 
 The second leaves nobody to choose a calibration on: give that of a cross-validation.";
 
-/// What a run on everybody lacks.
+/// What a run on all folds lacks.
 pub(super) const UNDECIDED: &str = "\
 --fold all leaves nobody to choose on: give --temperature, --threshold and --minimum-component, as cross-validation has \
 chosen them";
@@ -42,7 +42,8 @@ pub(crate) struct FitArgs {
     #[command(flatten)]
     pub(super) run: RunArgs,
     /// Cross-validation: validate on this fold (from 0) of the split and train on the others. `all`: train on the
-    /// validation patients too, by a recipe that cross-validation has judged; the weights are those of the last epoch.
+    /// validation patients too, by a recipe that cross-validation has judged; the weights are those of the last epoch, and
+    /// `publish` with data takes such a model only by --force, having nobody to compare it on.
     #[arg(long, value_name = "FOLD|all")]
     pub(super) fold: Option<Folds>,
     /// Begin with the best weights of this checkpoint, of a run with the same network on the same data and split

@@ -63,7 +63,7 @@ pub(crate) fn run(args: &PostprocessArgs) -> Outcome {
         if changes {
             parts.push(("validation", Part::Validation));
         }
-    } else if *digest != split.everybody().digest() {
+    } else if *digest != split.all_folds().digest() {
         let path = args.model.display();
         return Err(
             format!("{path}: was trained by another split, and may know any patient").into(),

@@ -374,10 +374,10 @@ impl Split {
         })
     }
 
-    /// The split by which a model of everybody is trained: validation patients train, and nobody is left to validate on,
+    /// The split by which a model of all folds is trained: validation patients train, and nobody is left to validate on,
     /// so that no list of validation patients passes for one that the model has not seen.
     #[must_use]
-    pub fn everybody(&self) -> Self {
+    pub fn all_folds(&self) -> Self {
         Self {
             train: [self.train.as_slice(), &self.validation].concat(),
             validation: Vec::new(),
@@ -393,7 +393,7 @@ impl Split {
         match folds {
             None => Ok(self),
             Some(Folds::AllBut(fold)) => self.fold(fold),
-            Some(Folds::All) => Ok(self.everybody()),
+            Some(Folds::All) => Ok(self.all_folds()),
         }
     }
 

@@ -110,6 +110,9 @@ pub struct SplitPart {
     pub name: String,
     /// [`Split::digest`] of the list.
     pub digest: String,
+    /// That of the same list for models of [all folds](Split::all_folds).
+    #[serde(skip)]
+    pub all_folds_digest: String,
     /// The part.
     pub part: Part,
 }
@@ -121,6 +124,7 @@ impl SplitPart {
         Self {
             name: name.into(),
             digest: split.digest(),
+            all_folds_digest: split.all_folds().digest(),
             part,
         }
     }
@@ -256,17 +260,19 @@ impl Report {
             Subject::Data {
                 split: Some(split), ..
             } => {
+                let trained_by = &self.model.provenance.split_digest;
+                let on_all_folds = *trained_by == split.all_folds_digest;
                 match split.part {
-                    Part::Train => cautions.push(
+                    Part::Validation if !on_all_folds => cautions.push(
+                        "These patients chose the model: on new ones it may do worse.".to_owned(),
+                    ),
+                    Part::Train | Part::Validation => cautions.push(
                         "These patients trained the model: the figures say nothing of new ones."
                             .to_owned(),
                     ),
-                    Part::Validation => cautions.push(
-                        "These patients chose the model: on new ones it may do worse.".to_owned(),
-                    ),
                     Part::Test => {}
                 }
-                if split.digest != self.model.provenance.split_digest {
+                if split.digest != *trained_by && !on_all_folds {
                     cautions.push(
                         "The model was trained by another split: these patients may have trained it."
                             .to_owned(),

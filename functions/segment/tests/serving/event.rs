@@ -3,6 +3,8 @@
 use glioseg_shared::cloud::events::Retryable;
 use glioseg_shared::cloud::keys;
 use glioseg_shared::cloud::{Condition, Metadata, Stamp, Storage, StorageError};
+use glioseg_shared::imaging::{Limits, decode_masks};
+use glioseg_shared::model::Contract;
 use glioseg_shared::study::{Document, Prepared, Rejection, SliceReport};
 use glioseg_test_support::hooked::{denied, unavailable};
 use serde_json::{Value, json};
@@ -221,6 +223,28 @@ async fn a_slice_beyond_the_limits_is_set_aside_before_it_is_held() {
         rejection.reason
     );
     assert_eq!(rejection.input_sha256, None);
+}
+
+#[tokio::test]
+async fn a_slice_larger_than_the_models_grid_is_segmented_whole() {
+    let onnx = golden("separable");
+    let slice = prepared("a", 1);
+    let grid = Contract::of_onnx(&onnx).unwrap().input.grid();
+    assert!(slice.slice.width() > grid.width && slice.slice.height() > grid.height);
+    let stack = Stack::serving(&onnx).await;
+    let at = stack.put_prepared(&slice, "1").await;
+    stack.work_on(&at).await;
+    assert_eq!(stack.outputs(&slice).await, expected(&slice, &onnx));
+    let at = keys::mask(&slice.study, &slice.name);
+    let mask = decode_masks(
+        &stack.read(&stack.results, &at).await.bytes,
+        &Limits::default(),
+    );
+    let mask = &mask.unwrap()[0];
+    assert_eq!(
+        (mask.width(), mask.height()),
+        (slice.slice.width(), slice.slice.height())
+    );
 }
 
 #[tokio::test]

@@ -56,13 +56,27 @@ fn a_model_is_published_from_its_archive() {
     let tree = tempfile::tempdir().unwrap();
     let (root, to) = (tree.path().join("ml"), tree.path().join("models"));
     std::fs::create_dir(&to).unwrap();
-    archive(
-        &root,
-        &[
-            ("model.onnx", &models::shipped()),
-            ("split.json", &lgg.split),
-        ],
-    );
+    // Untrained: nothing serves yet that it has to be better than. The shipped model has no validation patients.
+    let split = tree.path().join("split.json");
+    let patients = lgg.patients();
+    let name = |patient: usize| patients[patient].file_name().unwrap().to_str().unwrap();
+    let lists = serde_json::json!({"train": [name(0)], "validation": [name(1)], "test": []});
+    std::fs::write(&split, lists.to_string()).unwrap();
+    let fitted = Command::new(binaries::path("glioseg-train"))
+        .arg("fit")
+        .arg(&lgg.folder)
+        .arg("--split")
+        .arg(&split)
+        .arg("--out")
+        .arg(tree.path())
+        .arg("--cache")
+        .arg(tree.path())
+        .args(["--epochs", "0", "--network", "lean-tiny-norm"])
+        .output()
+        .unwrap();
+    assert!(fitted.status.success(), "{fitted:?}");
+    let model = tree.path().join("model.onnx");
+    archive(&root, &[("model.onnx", &model), ("split.json", &split)]);
     std::os::unix::fs::symlink(&lgg.folder, root.join("processing/input/training")).unwrap();
     let output = publish(&root, &to);
     assert!(output.status.success(), "{output:?}");
