@@ -143,6 +143,18 @@ impl Study {
         command
     }
 
+    /// The export of the checkpoint of the run `out` into the file `name`.
+    fn export(&self, name: &str) -> Command {
+        let mut command = program("export");
+        command
+            .arg(self.path("out/checkpoint.bin"))
+            .arg(self.data());
+        command.arg("--split").arg(self.split());
+        command.arg("--cache").arg(self.path("cache"));
+        command.arg("--out").arg(self.path(name));
+        command
+    }
+
     /// What lies in a folder, by name.
     fn files(&self, folder: &str) -> Vec<String> {
         let mut names: Vec<_> = fs::read_dir(self.path(folder))
@@ -636,16 +648,7 @@ fn a_split_is_made_once_for_a_seed_and_trained_on() {
 fn a_checkpoint_becomes_a_model_that_is_evaluated() {
     let study = Study::phantoms();
     succeed(&mut study.fit("out", 2));
-    let export = |out: &str| {
-        let mut command = program("export");
-        command
-            .arg(study.path("out/checkpoint.bin"))
-            .arg(study.data());
-        command.arg("--split").arg(study.split());
-        command.arg("--cache").arg(study.path("cache"));
-        command.arg("--out").arg(study.path(out));
-        command
-    };
+    let export = |out: &str| study.export(out);
     succeed(&mut export("again.onnx"));
     assert!(study.read("again.onnx") == study.read("out/model.onnx"));
     succeed(export("single.onnx").args(["--mirror", "false"]));
@@ -885,14 +888,10 @@ fn a_model_of_all_folds_has_the_last_weights_and_a_calibration_that_is_given() {
     assert!(ours.best == ours.average && ours.average == theirs.average);
 
     let export = |out: &str, temperature: &str| {
-        let mut command = program("export");
+        let mut command = study.export(out);
         command
-            .arg(study.path("out/checkpoint.bin"))
-            .arg(study.data());
-        command.arg("--split").arg(study.split());
-        command.arg("--cache").arg(study.path("cache"));
-        command.arg("--out").arg(study.path(out)).args(CALIBRATION);
-        command.args(["--temperature", temperature]);
+            .args(CALIBRATION)
+            .args(["--temperature", temperature]);
         command
     };
     let log = succeed(&mut export("again.onnx", "2"));

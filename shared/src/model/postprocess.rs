@@ -210,7 +210,8 @@ mod tests {
         assert_eq!(smallest(rule(0, false), 512, Fit::ShrinkPad), 0);
         assert_eq!(smallest(rule(1, false), 512, Fit::ShrinkPad), 1);
 
-        // Four pixels in a row and two, of an image that the network saw at half its width: the smallest component of 2 has 4 here.
+        // Four pixels in a row and two, of an image that the network saw at half its width: the smallest component of 2
+        // pixels has 4 here.
         let row = map(8, &[0.9, 0.9, 0.9, 0.9, 0.0, 0.9, 0.9, 0.0]);
         let halved = Placement {
             image: Grid {

@@ -100,8 +100,8 @@ impl Segmenter {
     /// volumes normalises them, and finds components, over all of them.
     ///
     /// # Errors
-    /// [`ModelError::StudyTooLarge`] for more than 134 million pixels in all, [`ModelError::UnequalSlices`] for a volume of slices that differ in size, and what
-    /// [`Network::logits`] can say.
+    /// [`ModelError::StudyTooLarge`] for more than 134 million pixels in all, [`ModelError::UnequalSlices`] for a volume
+    /// of slices that differ in size, and what [`Network::logits`] can say.
     pub fn segment_study(&self, slices: &[Slice]) -> Result<Vec<Segmentation>, ModelError> {
         check_pixels(slices)?;
         match self.contract.unit {
